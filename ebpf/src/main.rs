@@ -1,0 +1,2 @@
+//! The tc programs.
+fn main() {}

@@ -1,0 +1,12 @@
+//! beeline: a CNI plugin whose pods' packets make a beeline.
+//!
+//! `cni` and `cli` are the two faces of the binary; they use `ipam`, `net`, `nft` and `datapath`, which do not
+//! know of each other or of CNI. Only `net` speaks rtnetlink, only `datapath` uses aya, and only `cni` writes to
+//! standard output in CNI mode.
+
+pub mod cli;
+pub mod cni;
+pub mod datapath;
+pub mod ipam;
+pub mod net;
+pub mod nft;
