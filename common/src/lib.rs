@@ -1,1 +1,26 @@
-//! Shared.
+//! What beeline's eBPF programs and its user space have in common: the layout of the maps, and all packet logic.
+//!
+//! The logic is ordinary Rust over two traits, [`Packet`] and [`Maps`]. In the kernel they stand for an skb and the
+//! BPF maps, in tests for a byte slice and hash maps.
+
+#![no_std]
+
+pub mod abi;
+pub mod address;
+pub mod forward;
+pub mod ip;
+pub mod mac;
+pub mod packet;
+pub mod stats;
+
+pub use abi::{ABI_VERSION, Cidr, Peer, Pod, Prefix, PrefixTable};
+pub use address::{Address, Family};
+pub use forward::{Maps, Verdict, from_pod, from_uplink};
+pub use mac::Mac;
+pub use packet::{Packet, TooShort};
+pub use stats::{Count, Hook, Outcome, Pass};
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,25 @@
+//! How packet logic reaches a packet.
+
+/// The packet ends before the bytes asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooShort;
+
+/// A packet at a tc hook, from its Ethernet header on.
+pub trait Packet {
+    /// Copies `N` bytes at `offset`.
+    fn load<const N: usize>(&self, offset: usize) -> Result<[u8; N], TooShort>;
+
+    /// Overwrites `N` bytes at `offset`. A checksum that the device took of the packet follows a change behind the
+    /// Ethernet header; the checksums inside the packet do not.
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), TooShort>;
+
+    /// The length of each transport payload that the packet will be cut into on the wire (GSO), in bytes; 0 if it
+    /// goes out as it is.
+    fn segment_size(&self) -> u32;
+
+    /// Whether a VLAN tag travels beside the packet.
+    fn is_tagged(&self) -> bool;
+
+    /// Whether the frame is addressed to the interface that received it (`PACKET_HOST`).
+    fn is_for_host(&self) -> bool;
+}
