@@ -1,0 +1,46 @@
+//! The BPF file system that holds the pins.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+/// Where the kernel makes a directory for it.
+pub const STANDARD: &str = "/sys/fs/bpf";
+
+/// Makes sure that `directory` is on a bpffs: mounts one at the standard place if there is none, and makes missing
+/// directories, but only inside a bpffs.
+///
+/// # Errors
+///
+/// Another file system is there, or the mount is not permitted.
+pub fn ensure(directory: &Path) -> Result<()> {
+    let standard = Path::new(STANDARD);
+    if directory.starts_with(standard) && standard.is_dir() && !is_bpffs(standard)? {
+        mount(
+            Some("bpf"),
+            standard,
+            Some("bpf"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            Some("mode=0700"),
+        )
+        .with_context(|| format!("{STANDARD}: mount bpffs"))?;
+    }
+    let existing = directory.ancestors().find(|path| path.exists());
+    match existing {
+        Some(ancestor) if is_bpffs(ancestor)? => fs::create_dir_all(directory)
+            .with_context(|| format!("{}: create", directory.display())),
+        _ => bail!(
+            "{dir}: not on a bpffs; run: mount -t bpf bpf {dir}",
+            dir = directory.display()
+        ),
+    }
+}
+
+fn is_bpffs(path: &Path) -> Result<bool> {
+    let found = statfs(path).with_context(|| format!("{}: statfs", path.display()))?;
+    Ok(found.filesystem_type() == BPF_FS_MAGIC)
+}

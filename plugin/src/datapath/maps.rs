@@ -1,0 +1,41 @@
+//! Opening pinned maps as their types.
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+};
+
+use super::pins::Pins;
+
+fn open(pins: &Pins, name: &str) -> Result<MapData> {
+    MapData::from_pin(pins.map(name)).with_context(|| format!("map {name}: open pin"))
+}
+
+pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
+    let map = Map::HashMap(open(pins, name)?);
+    map.try_into().with_context(|| format!("map {name}"))
+}
+
+pub(super) fn array<V: Pod>(pins: &Pins, name: &str) -> Result<Array<MapData, V>> {
+    let map = Map::Array(open(pins, name)?);
+    map.try_into().with_context(|| format!("map {name}"))
+}
+
+pub(super) fn per_cpu<V: Pod>(pins: &Pins, name: &str) -> Result<PerCpuArray<MapData, V>> {
+    let map = Map::PerCpuArray(open(pins, name)?);
+    map.try_into().with_context(|| format!("map {name}"))
+}
+
+/// Removes an entry; already gone is success.
+pub(super) fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
+    match map.remove(key) {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error).context("map entry: remove"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Where the datapath of a network is pinned.
+//!
+//! ```text
+//! <bpffs>/beeline/<network>/
+//!     maps-1/PODS PEERS PREFIXES STATS    the 1 is ABI_VERSION
+//!     programs-1/from_pod from_uplink
+//!     links/from_pod-12 from_uplink-3     one for each interface, by index
+//! ```
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use beeline_common::{ABI_VERSION, Hook};
+
+/// The directory of a network's pins.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pins of `network` below the bpffs directory; nothing is looked at or made.
+    pub fn new(bpffs: &Path, network: &str) -> Self {
+        // bpffs reserves names with dots; `%` is in no network's name, so that names stay different.
+        let directory = network.replace('.', "%");
+        Self {
+            root: bpffs.join("beeline").join(directory),
+        }
+    }
+
+    /// Everything of this network.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of the maps.
+    pub fn maps(&self) -> PathBuf {
+        self.root.join(format!("maps-{ABI_VERSION}"))
+    }
+
+    /// The map of that name.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// The program of a hook.
+    pub fn program(&self, hook: Hook) -> PathBuf {
+        self.programs().join(hook.name())
+    }
+
+    /// The link of a hook to an interface.
+    pub fn link(&self, hook: Hook, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{}-{ifindex}", hook.name()))
+    }
+
+    fn programs(&self) -> PathBuf {
+        self.root.join(format!("programs-{ABI_VERSION}"))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// Makes the directories.
+    pub(super) fn create(&self) -> Result<()> {
+        for directory in [self.maps(), self.programs(), self.links()] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("{}: create", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes every pin: links first, so that no program runs without its maps. What is gone is fine.
+    pub(super) fn remove(&self) -> Result<()> {
+        let mut directories = vec![self.links()];
+        directories.extend(children(&self.root)?);
+        for directory in directories {
+            for pin in children(&directory)? {
+                remove_pin(&pin)?;
+            }
+            remove_directory(&directory)?;
+        }
+        remove_directory(&self.root)?;
+        // The directory that all networks share goes with the last of them.
+        if let Some(shared) = self.root.parent() {
+            let _ = fs::remove_dir(shared);
+        }
+        Ok(())
+    }
+}
+
+/// Removes a pin; already gone is success.
+pub(super) fn remove_pin(path: &Path) -> Result<()> {
+    gone_is_fine(fs::remove_file(path)).with_context(|| format!("{}: remove", path.display()))
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    gone_is_fine(fs::remove_dir(path)).with_context(|| format!("{}: remove", path.display()))
+}
+
+fn children(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("{}: read", directory.display()))?,
+    };
+    entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()
+        .with_context(|| format!("{}: read", directory.display()))
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_whose_names_differ_in_a_dot_have_pins_of_their_own() {
+        let root = |network| Pins::new(Path::new("/sys/fs/bpf"), network).root;
+        assert_eq!(root("a.b"), Path::new("/sys/fs/bpf/beeline/a%b"));
+        assert_ne!(root("a.b"), root("a-b"));
+    }
+}

@@ -1,0 +1,60 @@
+//! The node's pods in the maps.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapData, MapError};
+use beeline_common::{Address, Pod, abi::names};
+
+use super::{maps, pins::Pins};
+
+/// Sets where each of the addresses is.
+///
+/// # Errors
+///
+/// The map is full. What this call has set before is taken back.
+pub(super) fn add(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+    let mut map = open(pins)?;
+    for (done, address) in addresses.iter().enumerate() {
+        let inserted = map
+            .insert(Address::from(*address), pod, 0)
+            .with_context(|| format!("map {}: insert {address}", names::PODS));
+        if inserted.is_err() {
+            remove(pins, &addresses[..done], pod.ifindex)?;
+            return inserted;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out the addresses, but only where they are still those of this host veth: an address that another pod has by
+/// now stays.
+pub(super) fn remove(pins: &Pins, addresses: &[IpAddr], ifindex: u32) -> Result<()> {
+    let mut map = open(pins)?;
+    for address in addresses {
+        let key = Address::from(*address);
+        match map.get(&key, 0) {
+            Ok(pod) if pod.ifindex == ifindex => maps::remove(&mut map, &key)?,
+            Ok(_) | Err(MapError::KeyNotFound) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("map {}: look up", names::PODS));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All pods.
+pub(super) fn list(pins: &Pins) -> Result<Vec<(IpAddr, Pod)>> {
+    open(pins)?
+        .iter()
+        .map(|entry| {
+            let (address, pod) = entry?;
+            Ok((address.into(), pod))
+        })
+        .collect()
+}
+
+fn open(pins: &Pins) -> Result<HashMap<MapData, Address, Pod>> {
+    maps::hash(pins, names::PODS)
+}
