@@ -24,16 +24,25 @@ const NLMSG_HEADER: usize = 16;
 
 /// Whether there is a table of this name in the inet family.
 pub(super) fn has_table(table: &str) -> io::Result<bool> {
-    exists(NFT_MSG_GETTABLE, &attribute(NFTA_TABLE_NAME, &string(table)))
+    exists(
+        NFT_MSG_GETTABLE,
+        &attribute(NFTA_TABLE_NAME, &string(table)),
+    )
 }
 
 /// Whether a table has a set of marks that has this one.
 pub(super) fn has_mark(table: &str, set: &str, mark: u32) -> io::Result<bool> {
     let nested = |kind: u16, value: &[u8]| attribute(kind | NLA_F_NESTED, value);
-    let key = nested(NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, &mark.to_ne_bytes()));
+    let key = nested(
+        NFTA_SET_ELEM_KEY,
+        &attribute(NFTA_DATA_VALUE, &mark.to_ne_bytes()),
+    );
     let mut attributes = attribute(NFTA_SET_ELEM_LIST_TABLE, &string(table));
     attributes.extend(attribute(NFTA_SET_ELEM_LIST_SET, &string(set)));
-    attributes.extend(nested(NFTA_SET_ELEM_LIST_ELEMENTS, &nested(NFTA_LIST_ELEM, &key)));
+    attributes.extend(nested(
+        NFTA_SET_ELEM_LIST_ELEMENTS,
+        &nested(NFTA_LIST_ELEM, &key),
+    ));
     exists(NFT_MSG_GETSETELEM, &attributes)
 }
 
@@ -83,7 +92,10 @@ fn error_of(mut answer: Bytes) -> io::Result<i32> {
         return Ok(0);
     }
     answer.advance(10);
-    answer.try_get_i32_ne().map(|errno| -errno).map_err(|_| io::ErrorKind::UnexpectedEof.into())
+    answer
+        .try_get_i32_ne()
+        .map(|errno| -errno)
+        .map_err(|_| io::ErrorKind::UnexpectedEof.into())
 }
 
 fn attribute(kind: u16, value: &[u8]) -> BytesMut {

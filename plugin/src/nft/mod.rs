@@ -56,13 +56,15 @@ impl Masquerade<'_> {
     /// The addresses of [`add_pod`](Self::add_pod) stay.
     pub fn apply(&self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).replace(pods, cluster)).with_context(|| format!("nftables table {table:?}: apply"))
+        run(Batch::new(&table).replace(pods, cluster))
+            .with_context(|| format!("nftables table {table:?}: apply"))
     }
 
     /// Masquerades a pod outside the CIDRs, as external IPAM may give it any address; needs an applied table.
     pub fn add_pod(&self, ip: IpAddr) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).add_address(ip)).with_context(|| format!("nftables table {table:?}: add {ip}"))
+        run(Batch::new(&table).add_address(ip))
+            .with_context(|| format!("nftables table {table:?}: add {ip}"))
     }
 
     /// Undoes [`add_pod`](Self::add_pod); not added, or no table, is success.
@@ -71,7 +73,8 @@ impl Masquerade<'_> {
             return Ok(());
         }
         let table = self.table();
-        run(Batch::new(&table).remove_address(ip)).with_context(|| format!("nftables table {table:?}: remove {ip}"))
+        run(Batch::new(&table).remove_address(ip))
+            .with_context(|| format!("nftables table {table:?}: remove {ip}"))
     }
 
     /// Deletes the network's table; already gone is success.
@@ -80,7 +83,8 @@ impl Masquerade<'_> {
             return Ok(());
         }
         let table = self.table();
-        run(Batch::new(&table).delete()).with_context(|| format!("nftables table {table:?}: delete"))
+        run(Batch::new(&table).delete())
+            .with_context(|| format!("nftables table {table:?}: delete"))
     }
 
     /// CNI allows nothing in a network's name that the kernel, or nft's JSON, would not allow in a table's.
@@ -96,7 +100,10 @@ fn run(batch: Batch<'_>) -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     let program = find("nft", [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
         .context("nft: not found in PATH; install nftables")?;
-    let input = serde_json::to_vec(&Nftables { objects: batch.into_objects().into() }).context("nft: encode batch")?;
+    let input = serde_json::to_vec(&Nftables {
+        objects: batch.into_objects().into(),
+    })
+    .context("nft: encode batch")?;
     let mut nft = Command::new(&program)
         .args(["-j", "-f", "-"])
         .env("LC_ALL", "C")
@@ -106,10 +113,17 @@ fn run(batch: Batch<'_>) -> Result<()> {
         .spawn()
         .with_context(|| format!("{program:?}: run"))?;
     // The handle is dropped here, which ends the input; if nft did not want all of it, its status says why.
-    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&input));
-    let output = nft.wait_with_output().with_context(|| format!("{program:?}: wait"))?;
+    let written = nft
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut stdin| stdin.write_all(&input));
+    let output = nft
+        .wait_with_output()
+        .with_context(|| format!("{program:?}: wait"))?;
     if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        let reason = String::from_utf8_lossy(&output.stderr)
+            .trim()
+            .replace('\n', "; ");
         bail!("nft: {}: {reason}", output.status);
     }
     written.with_context(|| format!("{program:?}: write"))
@@ -117,11 +131,15 @@ fn run(batch: Batch<'_>) -> Result<()> {
 
 fn find<'a>(program: &str, paths: impl IntoIterator<Item = &'a OsStr>) -> Option<PathBuf> {
     let executable = |path: &Path| {
-        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        path.metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     let folders = paths.into_iter().flat_map(env::split_paths);
     // An empty entry means the working directory, where nothing should be run from.
-    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(program)).find(|path| executable(path))
+    folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|path| executable(path))
 }
 
 #[cfg(test)]
@@ -130,7 +148,10 @@ mod tests {
 
     #[test]
     fn a_program_is_found_in_absolute_folders_only() {
-        assert_eq!(find("sh", [OsStr::new("/nonexistent:/bin")]), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(
+            find("sh", [OsStr::new("/nonexistent:/bin")]),
+            Some(PathBuf::from("/bin/sh"))
+        );
         assert_eq!(find("passwd", [OsStr::new("/etc")]), None, "not executable");
         assert_eq!(find("Cargo.toml", [OsStr::new(""), OsStr::new(".")]), None);
     }

@@ -8,21 +8,33 @@ use super::*;
 use crate::net::testing::isolated;
 
 fn networks(text: &[&str]) -> Vec<IpNetwork> {
-    text.iter().map(|cidr| cidr.parse().expect("test cidr")).collect()
+    text.iter()
+        .map(|cidr| cidr.parse().expect("test cidr"))
+        .collect()
 }
 
 /// What `nft` says with runs of spaces made one.
 fn nft(args: &[&str]) -> Result<String> {
     let output = Command::new("nft").args(args).output()?;
-    ensure!(output.status.success(), "nft {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?.split_whitespace().collect::<Vec<_>>().join(" "))
+    ensure!(
+        output.status.success(),
+        "nft {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" "))
 }
 
 #[test]
 fn the_table_masquerades_pods_but_not_within_the_cluster() {
     isolated(|| {
         let masquerade = Masquerade { network: "pods" };
-        masquerade.apply(&networks(&["10.244.1.0/24", "fd00:1::/64"]), &networks(&["10.244.0.0/16", "fd00::/16"]))?;
+        masquerade.apply(
+            &networks(&["10.244.1.0/24", "fd00:1::/64"]),
+            &networks(&["10.244.0.0/16", "fd00::/16"]),
+        )?;
         let table = nft(&["list", "table", "inet", "beeline-pods"])?;
         for expected in [
             "set pods4 { type ipv4_addr flags interval elements = { 10.244.1.0/24 } }",
@@ -43,7 +55,10 @@ fn the_table_masquerades_pods_but_not_within_the_cluster() {
 fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
     isolated(|| {
         let masquerade = Masquerade { network: "pods" };
-        let (old, new) = (networks(&["10.244.1.0/24"]), networks(&["10.244.0.0/16", "10.244.1.0/24"]));
+        let (old, new) = (
+            networks(&["10.244.1.0/24"]),
+            networks(&["10.244.0.0/16", "10.244.1.0/24"]),
+        );
         masquerade.apply(&old, &old)?;
         for ip in ["10.9.9.9", "fd09::9"] {
             masquerade.add_pod(ip.parse()?)?;
@@ -53,10 +68,24 @@ fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
         let once = nft(&["list", "table", "inet", "beeline-pods"])?;
         masquerade.apply(&new, &[])?;
         assert_eq!(nft(&["list", "table", "inet", "beeline-pods"])?, once);
-        ensure!(once.contains("set pods4 { type ipv4_addr flags interval elements = { 10.244.0.0/16 } }"), "{once}");
-        ensure!(once.contains("set cluster4 { type ipv4_addr flags interval }"), "{once}");
-        ensure!(once.contains("set addresses4 { type ipv4_addr elements = { 10.9.9.9 } }"), "{once}");
-        ensure!(once.contains("set addresses6 { type ipv6_addr elements = { fd09::9 } }"), "{once}");
+        ensure!(
+            once.contains(
+                "set pods4 { type ipv4_addr flags interval elements = { 10.244.0.0/16 } }"
+            ),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set cluster4 { type ipv4_addr flags interval }"),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set addresses4 { type ipv4_addr elements = { 10.9.9.9 } }"),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set addresses6 { type ipv6_addr elements = { fd09::9 } }"),
+            "{once}"
+        );
         assert_eq!(once.matches("masquerade").count(), 4);
         Ok(())
     });
@@ -114,7 +143,10 @@ fn what_is_applied_is_known_without_nft() {
 #[test]
 fn a_table_can_be_deleted_twice_and_leaves_other_networks_alone() {
     isolated(|| {
-        let (one, other) = (Masquerade { network: "one" }, Masquerade { network: "other" });
+        let (one, other) = (
+            Masquerade { network: "one" },
+            Masquerade { network: "other" },
+        );
         for masquerade in [one, other] {
             masquerade.apply(&networks(&["10.244.1.0/24"]), &[])?;
         }
@@ -128,9 +160,16 @@ fn a_table_can_be_deleted_twice_and_leaves_other_networks_alone() {
 #[test]
 fn a_pod_without_a_table_is_an_error_that_quotes_nft() {
     isolated(|| {
-        let error = Masquerade { network: "none" }.add_pod("10.9.9.9".parse()?).unwrap_err();
+        let error = Masquerade { network: "none" }
+            .add_pod("10.9.9.9".parse()?)
+            .unwrap_err();
         let text = format!("{error:#}");
-        ensure!(text.starts_with("nftables table \"beeline-none\": add 10.9.9.9: nft: exit status: 1: "), "{text}");
+        ensure!(
+            text.starts_with(
+                "nftables table \"beeline-none\": add 10.9.9.9: nft: exit status: 1: "
+            ),
+            "{text}"
+        );
         ensure!(text.contains("No such file or directory"), "{text}");
         Ok(())
     });
