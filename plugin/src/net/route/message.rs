@@ -1,0 +1,159 @@
+//! Routes as netlink messages, and back.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::{
+    AddressFamily,
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope,
+        RouteType, RouteVia,
+    },
+};
+
+use super::{Family, Filter, Route, RouteTo};
+use crate::net::family;
+
+impl Route {
+    pub(super) fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = family(self.destination.ip());
+        header.destination_prefix_length = self.destination.prefix();
+        header.table = u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        header.protocol = self.protocol.into();
+        header.kind = RouteType::Unicast;
+        header.scope = match (self.scope, self.gateway) {
+            (Some(scope), _) => scope.into(),
+            (None, Some(_)) => RouteScope::Universe,
+            (None, None) => RouteScope::Link,
+        };
+        // The kernel refuses a destination with host bits.
+        message.attributes = vec![
+            RouteAttribute::Destination(self.destination.network().into()),
+            RouteAttribute::Oif(self.interface),
+            RouteAttribute::Table(self.table),
+        ];
+        message.attributes.extend(
+            self.gateway
+                .map(|gateway| match (self.destination, gateway) {
+                    (IpNetwork::V4(_), IpAddr::V6(ip)) => RouteAttribute::Via(RouteVia::Inet6(ip)),
+                    (IpNetwork::V6(_), IpAddr::V4(ip)) => RouteAttribute::Via(RouteVia::Inet(ip)),
+                    _ => RouteAttribute::Gateway(gateway.into()),
+                }),
+        );
+        message
+            .attributes
+            .extend(self.priority.map(RouteAttribute::Priority));
+        let metrics = [
+            self.mtu.map(RouteMetric::Mtu),
+            self.advmss.map(RouteMetric::Advmss),
+        ];
+        let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+        message
+            .attributes
+            .extend((!metrics.is_empty()).then_some(RouteAttribute::Metrics(metrics)));
+        message
+    }
+
+    pub(super) fn read(message: RouteMessage) -> Option<Self> {
+        if message.header.kind != RouteType::Unicast {
+            return None;
+        }
+        let unspecified = match message.header.address_family {
+            AddressFamily::Inet => IpAddr::from([0; 4]),
+            AddressFamily::Inet6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        let mut route = Self::new(IpNetwork::new(unspecified, 0).ok()?, None, 0);
+        route.table = message.header.table.into();
+        route.protocol = message.header.protocol.into();
+        route.scope = Some(message.header.scope.into());
+        for attribute in message.attributes {
+            match attribute {
+                RouteAttribute::Destination(to) => {
+                    route.destination =
+                        IpNetwork::new(ip(to)?, message.header.destination_prefix_length).ok()?;
+                }
+                RouteAttribute::Gateway(hop) => route.gateway = ip(hop),
+                RouteAttribute::Via(RouteVia::Inet(hop)) => route.gateway = Some(hop.into()),
+                RouteAttribute::Via(RouteVia::Inet6(hop)) => route.gateway = Some(hop.into()),
+                RouteAttribute::Oif(index) => route.interface = index,
+                RouteAttribute::Priority(priority) => route.priority = Some(priority),
+                RouteAttribute::Table(table) => route.table = table,
+                RouteAttribute::Metrics(metrics) => route.read_metrics(&metrics),
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+
+    fn read_metrics(&mut self, metrics: &[RouteMetric]) {
+        for metric in metrics {
+            match *metric {
+                RouteMetric::Mtu(mtu) => self.mtu = Some(mtu),
+                RouteMetric::Advmss(advmss) => self.advmss = Some(advmss),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Filter {
+    pub(super) fn query(&self, family: Family) -> RouteMessage {
+        let mut query = RouteMessage::default();
+        query.header.address_family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        query.header.protocol = self.protocol.unwrap_or_default().into();
+        query
+            .attributes
+            .extend(self.table.map(RouteAttribute::Table));
+        query
+            .attributes
+            .extend(self.interface.map(RouteAttribute::Oif));
+        query
+    }
+
+    /// Kernels without strict checking list everything, and IPv4's instead of IPv6's where that is disabled.
+    pub(super) fn matches(&self, family: Family, route: &Route) -> bool {
+        route.destination.is_ipv4() == (family == Family::V4)
+            && self.table.is_none_or(|table| route.table == table)
+            && self
+                .protocol
+                .is_none_or(|protocol| route.protocol == protocol)
+            && self
+                .interface
+                .is_none_or(|interface| route.interface == interface)
+    }
+}
+
+impl From<RouteMessage> for RouteTo {
+    fn from(message: RouteMessage) -> Self {
+        let mut route = Self {
+            interface: 0,
+            gateway: None,
+            source: None,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => route.interface = index,
+                RouteAttribute::Gateway(hop) => route.gateway = ip(hop),
+                RouteAttribute::Via(RouteVia::Inet(hop)) => route.gateway = Some(hop.into()),
+                RouteAttribute::Via(RouteVia::Inet6(hop)) => route.gateway = Some(hop.into()),
+                RouteAttribute::PrefSource(from) => route.source = ip(from),
+                _ => {}
+            }
+        }
+        route
+    }
+}
+
+fn ip(address: RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(ip.into()),
+        RouteAddress::Inet6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}

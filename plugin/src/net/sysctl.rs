@@ -1,0 +1,69 @@
+//! Kernel parameters of the calling thread's network namespace.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+const ROOT: &str = "/proc/sys";
+
+/// Reads a parameter by its key, such as `net/ipv4/ip_forward`.
+pub fn get(key: &str) -> Result<String> {
+    let value = fs::read_to_string(Path::new(ROOT).join(key))
+        .with_context(|| format!("sysctl {key}: read"))?;
+    Ok(value.trim_end().to_owned())
+}
+
+/// Makes a parameter have a value, writing only if it has another.
+///
+/// A `/proc/sys` that is read-only, as in many containers, does not matter if the value is already right.
+pub fn ensure(key: &str, value: &str) -> Result<()> {
+    if get(key)? == value {
+        return Ok(());
+    }
+    fs::write(Path::new(ROOT).join(key), value)
+        .with_context(|| format!("sysctl {key}: write {value:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_value_is_not_written_and_a_missing_key_is_named() {
+        // A constant of the kernel, which nobody can write.
+        let value = get("kernel/ngroups_max").unwrap();
+        ensure("kernel/ngroups_max", &value).unwrap();
+        let error = ensure("net/no/such/key", "1").unwrap_err();
+        assert_eq!(error.to_string(), "sysctl net/no/such/key: read");
+    }
+}
+
+#[cfg(test)]
+mod netns_tests {
+    use super::*;
+    use crate::net::testing;
+
+    #[test]
+    fn a_parameter_changes_only_in_its_own_namespace() {
+        let key = "net/ipv4/conf/lo/arp_notify";
+        let outside = get(key).unwrap();
+        let inside = testing::isolated(|| {
+            ensure(key, "1")?;
+            get(key)
+        });
+        assert_eq!(inside, "1");
+        assert_eq!(get(key).unwrap(), outside);
+    }
+
+    #[test]
+    fn interface_names_may_have_dots() {
+        testing::netlink(async |netlink| {
+            netlink
+                .create_bridge("br.100", crate::net::mac::Mac::random(), None)
+                .await?;
+            ensure("net/ipv6/conf/br.100/accept_ra", "0")?;
+            assert_eq!(get("net/ipv6/conf/br.100/accept_ra")?, "0");
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! Round trips through nft and the kernel. Needs root and nft.
+
+use std::process::Command;
+
+use anyhow::ensure;
+
+use super::*;
+use crate::net::testing::isolated;
+
+fn networks(text: &[&str]) -> Vec<IpNetwork> {
+    text.iter()
+        .map(|cidr| cidr.parse().expect("test cidr"))
+        .collect()
+}
+
+/// What `nft` says with runs of spaces made one.
+fn nft(args: &[&str]) -> Result<String> {
+    let output = Command::new("nft").args(args).output()?;
+    ensure!(
+        output.status.success(),
+        "nft {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" "))
+}
+
+#[test]
+fn the_table_masquerades_pods_but_not_within_the_cluster() {
+    isolated(|| {
+        let masquerade = Masquerade { network: "pods" };
+        masquerade.apply(
+            &networks(&["10.244.1.0/24", "fd00:1::/64"]),
+            &networks(&["10.244.0.0/16", "fd00::/16"]),
+        )?;
+        let table = nft(&["list", "table", "inet", "beeline-pods"])?;
+        for expected in [
+            "set pods4 { type ipv4_addr flags interval elements = { 10.244.1.0/24 } }",
+            "set pods6 { type ipv6_addr flags interval elements = { fd00:1::/64 } }",
+            "set cluster4 { type ipv4_addr flags interval elements = { 10.244.0.0/16 } }",
+            "set cluster6 { type ipv6_addr flags interval elements = { fd00::/16 } }",
+            "type nat hook postrouting priority srcnat; policy accept;",
+            "ip saddr @pods4 ip daddr != @cluster4 ip daddr != 224.0.0.0/4 masquerade comment \"beeline:",
+            "ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != ff00::/8 masquerade comment \"beeline:",
+        ] {
+            ensure!(table.contains(expected), "no {expected:?} in {table}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
+    isolated(|| {
+        let masquerade = Masquerade { network: "pods" };
+        let (old, new) = (
+            networks(&["10.244.1.0/24"]),
+            networks(&["10.244.0.0/16", "10.244.1.0/24"]),
+        );
+        masquerade.apply(&old, &old)?;
+        for ip in ["10.9.9.9", "fd09::9"] {
+            masquerade.add_pod(ip.parse()?)?;
+            masquerade.add_pod(ip.parse()?)?;
+        }
+        masquerade.apply(&new, &[])?;
+        let once = nft(&["list", "table", "inet", "beeline-pods"])?;
+        masquerade.apply(&new, &[])?;
+        assert_eq!(nft(&["list", "table", "inet", "beeline-pods"])?, once);
+        ensure!(
+            once.contains(
+                "set pods4 { type ipv4_addr flags interval elements = { 10.244.0.0/16 } }"
+            ),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set cluster4 { type ipv4_addr flags interval }"),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set addresses4 { type ipv4_addr elements = { 10.9.9.9 } }"),
+            "{once}"
+        );
+        ensure!(
+            once.contains("set addresses6 { type ipv6_addr elements = { fd09::9 } }"),
+            "{once}"
+        );
+        assert_eq!(once.matches("masquerade").count(), 4);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_single_pod_can_be_removed_twice() {
+    isolated(|| {
+        let masquerade = Masquerade { network: "pods" };
+        masquerade.remove_pod("10.9.9.9".parse()?)?;
+        masquerade.apply(&networks(&["10.244.1.0/24"]), &[])?;
+        masquerade.add_pod("10.9.9.9".parse()?)?;
+        masquerade.remove_pod("10.9.9.9".parse()?)?;
+        masquerade.remove_pod("10.9.9.9".parse()?)?;
+        let table = nft(&["list", "table", "inet", "beeline-pods"])?;
+        ensure!(!table.contains("10.9.9.9"), "{table}");
+        Ok(())
+    });
+}
+
+#[test]
+fn any_network_name_that_cni_allows_names_a_table() {
+    isolated(|| {
+        let long = "n".repeat(200);
+        for network in ["k8s-pod_net.1", "0", "a.b-c_d", "table", &long] {
+            let masquerade = Masquerade { network };
+            ensure!(!masquerade.exists()?);
+            masquerade.apply(&networks(&["10.244.1.0/24"]), &[])?;
+            ensure!(masquerade.exists()?);
+            nft(&["-j", "list", "table", "inet", &format!("beeline-{network}")])?;
+        }
+        let others = nft(&["list", "tables"])?.matches("beeline-").count();
+        assert_eq!(others, 5);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_applied_is_known_without_nft() {
+    isolated(|| {
+        let masquerade = Masquerade { network: "pods" };
+        let (pods, cluster) = (networks(&["10.244.1.0/24"]), networks(&["10.244.0.0/16"]));
+        ensure!(!masquerade.is_applied(&pods, &cluster)?);
+        masquerade.apply(&pods, &cluster)?;
+        ensure!(masquerade.is_applied(&pods, &cluster)?);
+        ensure!(!masquerade.is_applied(&pods, &[])?);
+        masquerade.apply(&pods, &[])?;
+        ensure!(masquerade.is_applied(&pods, &[])? && !masquerade.is_applied(&pods, &cluster)?);
+        nft(&["flush", "ruleset"])?;
+        ensure!(!masquerade.is_applied(&pods, &[])?);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_table_can_be_deleted_twice_and_leaves_other_networks_alone() {
+    isolated(|| {
+        let (one, other) = (
+            Masquerade { network: "one" },
+            Masquerade { network: "other" },
+        );
+        for masquerade in [one, other] {
+            masquerade.apply(&networks(&["10.244.1.0/24"]), &[])?;
+        }
+        one.delete()?;
+        one.delete()?;
+        ensure!(!one.exists()? && other.exists()?);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pod_without_a_table_is_an_error_that_quotes_nft() {
+    isolated(|| {
+        let error = Masquerade { network: "none" }
+            .add_pod("10.9.9.9".parse()?)
+            .unwrap_err();
+        let text = format!("{error:#}");
+        ensure!(
+            text.starts_with(
+                "nftables table \"beeline-none\": add 10.9.9.9: nft: exit status: 1: "
+            ),
+            "{text}"
+        );
+        ensure!(text.contains("No such file or directory"), "{text}");
+        Ok(())
+    });
+}
