@@ -71,7 +71,7 @@ impl<'a> Batch<'a> {
 
     /// Makes the table say this, whatever it said before.
     pub(super) fn replace(mut self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Self {
-        self.add_table();
+        self.add(self.table());
         self.add(NfListObject::Chain(Chain {
             _type: Some(NfChainType::NAT),
             hook: Some(NfHook::Postrouting),
@@ -112,17 +112,13 @@ impl<'a> Batch<'a> {
 
     pub(super) fn delete(mut self) -> Self {
         // As another process may have deleted it just now.
-        self.add_table();
+        self.add(self.table());
         self.commands.push(NfCmd::Delete(self.table()));
         self
     }
 
     fn add(&mut self, object: NfListObject<'a>) {
         self.commands.push(NfCmd::Add(object));
-    }
-
-    fn add_table(&mut self) {
-        self.add(self.table());
     }
 
     /// Deletes a set even if it is not there, and adds it anew. Unlike flushing, this never compares new CIDRs

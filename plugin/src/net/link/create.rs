@@ -95,13 +95,15 @@ impl Netlink {
             }
         };
         if let Err(error) = self.settle_port(index, spec.port).await {
-            self.delete(index).await?;
+            // The pair is of no use, but that it could not be deleted either would hide why.
+            let _ = self.delete(index).await;
             return Err(error);
         }
         Ok(index)
     }
 
-    /// Configures what the kernel ignores in the message that creates a link, while it has no carrier yet.
+    /// Configures what the kernel refuses (address generation) or ignores (port flags) in the message that
+    /// creates a link, while the port has no carrier yet.
     ///
     /// A bridge's port needs no IPv6 address of its own; without one it sends the pod no ND or MLD packets.
     async fn settle_port(&self, index: u32, port: PortFlags) -> Result<()> {
