@@ -1,1 +1,49 @@
-//! cli
+//! The command line, for people: what beeline is, and what it does on this node.
+
+mod about;
+mod status;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::datapath::config::DEFAULT_STATE_DIR;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "beeline",
+    version,
+    about = "A CNI plugin whose pods' packets make a beeline"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Shows the networks of this node: pods, peers, and what the fast path did
+    Status(status::Options),
+}
+
+/// Runs the command line; without arguments it says what beeline is and how to configure it.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        None => {
+            about::print(&mut io::stderr());
+            Ok(())
+        }
+        Some(Verb::Status(options)) => status::print(&options, &mut io::stdout().lock()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("beeline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn default_state_dir() -> std::path::PathBuf {
+    DEFAULT_STATE_DIR.into()
+}

@@ -1,1 +1,24 @@
-//! cni
+//! The CNI protocol: what a runtime asks in the environment and on standard input, and what it is answered.
+
+mod add;
+mod call;
+mod check;
+pub mod config;
+mod container;
+mod del;
+pub mod env;
+pub mod error;
+mod gc;
+pub mod json;
+pub mod names;
+mod plan;
+pub mod result;
+mod status;
+pub mod version;
+
+pub use call::main;
+pub use config::NetConf;
+pub use env::{Args, Command, Env};
+pub use error::{Code, Error, Result, WithCode};
+pub use result::{CniResult, Interface};
+pub use version::Version;

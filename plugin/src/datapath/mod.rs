@@ -85,6 +85,11 @@ impl Datapath {
         removed
     }
 
+    /// Whether the program for what the pod sends is attached.
+    pub fn has_pod(&self, ifindex: u32) -> bool {
+        self.pins.link(Hook::FromPod, ifindex).exists()
+    }
+
     /// The pods on the fast path, by address.
     pub fn pods(&self) -> Result<Vec<(IpAddr, Pod)>> {
         pods::list(&self.pins)

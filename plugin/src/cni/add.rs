@@ -1,0 +1,321 @@
+//! ADD: attaching a pod, or leaving no trace of the attempt.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail};
+use beeline_common as abi;
+use ipnetwork::IpNetwork;
+
+use super::{
+    CniResult, Interface,
+    call::{Call, open_netns},
+    container, plan,
+};
+use crate::{
+    datapath::{Datapath, config::Mode},
+    ipam::{IpamConf, Lease, host_local},
+    net::{
+        Netlink,
+        link::{AlreadyExists, PortFlags, VethSpec},
+        mac::Mac,
+        netns::Netns,
+        with_netlink,
+    },
+    nft::Masquerade,
+    node::{Attachment, Node, Plan},
+};
+
+/// Attaches the pod, and says with what.
+pub(super) fn add(call: &Call) -> super::Result<CniResult> {
+    let netns = open_netns(&call.env)?;
+    let args = call.env.args()?;
+    let mac = call.conf.mac(&args)?.map(Mac);
+    let requested = call.conf.requested_ips(&args)?;
+    let host_local = call.host_local()?;
+    let plan = plan::plan(&call.conf, host_local.as_ref());
+    let added = with_netlink(async |host| {
+        let mut node = Node::enter(host, &plan).await?;
+        let mut attaching = Attaching {
+            call,
+            host,
+            plan: &plan,
+            host_local: host_local.as_ref(),
+            netns: &netns,
+            mac: mac.unwrap_or_else(Mac::random),
+            made: Vec::new(),
+        };
+        match attaching.run(&mut node, &requested).await {
+            Ok(result) => Ok(result),
+            Err(error) => {
+                attaching.roll_back(&node).await;
+                if let Err(error) = node.abandon(host).await {
+                    tracing::warn!("roll-back: {error:#}");
+                }
+                Err(error)
+            }
+        }
+    })?;
+    Ok(added)
+}
+
+/// Something that exists only for this attachment.
+#[derive(Debug)]
+enum Made {
+    Record,
+    Veth {
+        ifindex: u32,
+    },
+    Lease,
+    Masqueraded(Vec<IpNetwork>),
+    FastPath {
+        ifindex: u32,
+        addresses: Vec<IpNetwork>,
+    },
+}
+
+/// An ADD under way.
+struct Attaching<'a> {
+    call: &'a Call,
+    host: &'a Netlink,
+    plan: &'a Plan,
+    host_local: Option<&'a IpamConf>,
+    netns: &'a Netns,
+    mac: Mac,
+    made: Vec<Made>,
+}
+
+impl Attaching<'_> {
+    async fn run(&mut self, node: &mut Node, requested: &[IpAddr]) -> Result<CniResult> {
+        let conf = &self.call.conf;
+        let mut attachment = self.record(node).await?;
+        let host_mac = Mac::random();
+        let ifindex = self.create_veth(node, &attachment, host_mac).await?;
+        attachment.ifindex = ifindex;
+
+        let mut result = CniResult::new();
+        result.interface(Interface::on_host(
+            &*node.bridge.name,
+            node.bridge.mac.to_string(),
+        ));
+        result.interface(Interface::on_host(
+            &*attachment.host_veth,
+            host_mac.to_string(),
+        ));
+        let env = &self.call.env;
+        let eth = Interface::in_netns(&*env.ifname, self.mac.to_string(), &*env.netns);
+        let eth = result.interface(eth);
+
+        let mut lease = self.reserve(requested)?;
+        fault!("ipam");
+        attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
+        node.store.save_attachment(&attachment)?;
+        fault!("record-addresses");
+        container::add_default_routes(conf, &mut lease);
+
+        if conf.is_gateway {
+            for ip in &lease.ips {
+                let Some(gateway) = ip.gateway else { continue };
+                let gateway = IpNetwork::new(gateway, ip.address.prefix())?;
+                node.ensure_gateway(self.host, gateway, conf.force_address)
+                    .await?;
+            }
+        }
+        fault!("gateway");
+        container::configure(self.netns, &env.ifname, conf, &lease)?;
+        fault!("container");
+        self.forget_former_owner(node, &attachment).await?;
+        self.masquerade(&attachment)?;
+        fault!("pod-masquerade");
+        attachment.fast_path = self.take_fast_path(node, &attachment)?;
+        fault!("fast-path");
+        node.store.save_attachment(&attachment)?;
+        fault!("record-attached");
+
+        for ip in &lease.ips {
+            result.ip(eth, ip.address, ip.gateway);
+        }
+        for route in lease.routes {
+            result.route(route);
+        }
+        result.set_dns(if conf.dns.is_empty() {
+            lease.dns
+        } else {
+            conf.dns.clone()
+        });
+        Ok(result)
+    }
+
+    /// Writes down what is about to be made, so that DEL and GC find it whatever happens.
+    async fn record(&mut self, node: &Node) -> Result<Attachment> {
+        let id = self.call.id();
+        let host_veth = plan::host_veth_name(&self.plan.network, &id);
+        if self.host.link(&host_veth).await?.is_some() {
+            bail!(
+                "attachment {} {}: exists already, with host veth {host_veth:?}",
+                id.container_id,
+                id.ifname
+            );
+        }
+        let attachment = Attachment {
+            container_id: id.container_id,
+            ifname: id.ifname,
+            host_veth,
+            ifindex: 0,
+            addresses: Vec::new(),
+            netns: self.call.env.netns.clone(),
+            fast_path: false,
+        };
+        node.store.save_attachment(&attachment)?;
+        self.made.push(Made::Record);
+        fault!("record");
+        Ok(attachment)
+    }
+
+    async fn create_veth(
+        &mut self,
+        node: &Node,
+        attachment: &Attachment,
+        host_mac: Mac,
+    ) -> Result<u32> {
+        use std::os::fd::AsFd as _;
+        let conf = &self.call.conf;
+        let spec = VethSpec {
+            host_name: &attachment.host_veth,
+            host_mac,
+            container_name: &attachment.ifname,
+            container_mac: self.mac,
+            netns: self.netns.as_fd(),
+            controller: node.bridge.index,
+            mtu: conf.mtu.map(u32::from),
+            port: PortFlags {
+                hairpin: conf.hairpin_mode,
+                isolated: conf.port_isolation,
+            },
+        };
+        let created = self.host.create_veth(&spec).await;
+        let ifindex = created.map_err(|error| match error.downcast_ref::<AlreadyExists>() {
+            Some(exists) if exists.in_container => error.context(format!(
+                "CNI_IFNAME {:?}: exists in the container already",
+                attachment.ifname
+            )),
+            _ => error,
+        })?;
+        self.made.push(Made::Veth { ifindex });
+        fault!("veth");
+        Ok(ifindex)
+    }
+
+    fn reserve(&mut self, requested: &[IpAddr]) -> Result<Lease> {
+        let call = self.call;
+        if let Some(conf) = self.host_local {
+            let lease = host_local::allocate(conf, &call.id(), requested)?;
+            self.made.push(Made::Lease);
+            return Ok(lease);
+        }
+        let Some(kind) = call.external_ipam() else {
+            return Ok(Lease::default());
+        };
+        // From here on the plugin may hold something, also if it fails (SPEC, section 4).
+        self.made.push(Made::Lease);
+        let document = call.delegate(kind, "ADD")?;
+        let result = CniResult::parse(&document, call.conf.version)
+            .with_context(|| format!("ipam {kind}: result"))?;
+        if result.ips().is_empty() {
+            bail!("IPAM plugin returned missing IP config");
+        }
+        Ok(result.into_lease())
+    }
+
+    /// The host may still know the MAC of the pod that had the address before.
+    async fn forget_former_owner(&self, node: &Node, attachment: &Attachment) -> Result<()> {
+        for address in &attachment.addresses {
+            self.host
+                .flush_neighbour(node.bridge.index, address.ip())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Masquerades addresses that the table's CIDRs do not cover, as only external IPAM gives them.
+    fn masquerade(&mut self, attachment: &Attachment) -> Result<()> {
+        let outside = plan::outside(self.plan, &attachment.addresses);
+        if !self.plan.masquerade || outside.is_empty() {
+            return Ok(());
+        }
+        self.made.push(Made::Masqueraded(outside.clone()));
+        let masquerade = Masquerade {
+            network: &self.plan.network,
+        };
+        outside
+            .iter()
+            .try_for_each(|address| masquerade.add_pod(address.ip()))
+    }
+
+    /// Puts the pod on the fast path, unless it or the node has none. Says whether it is there.
+    fn take_fast_path(&mut self, node: &Node, attachment: &Attachment) -> Result<bool> {
+        let mode = self.plan.datapath.mode;
+        // A pod whose port is isolated must not reach the others, nor they it: only the bridge sees to that.
+        let barred = mode == Mode::Bridge || self.call.conf.port_isolation;
+        if barred || node.record.degraded.is_some() || attachment.addresses.is_empty() {
+            return Ok(false);
+        }
+        let taken = (|| {
+            let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
+                .context("datapath: its pins are gone")?;
+            let addresses: Vec<_> = attachment.addresses.iter().map(IpNetwork::ip).collect();
+            let pod = abi::Pod {
+                ifindex: attachment.ifindex,
+                mac: abi::Mac(self.mac.0),
+                gateway: abi::Mac(node.bridge.mac.0),
+            };
+            datapath.add_pod(&attachment.host_veth, &addresses, pod)?;
+            self.made.push(Made::FastPath {
+                ifindex: attachment.ifindex,
+                addresses: attachment.addresses.clone(),
+            });
+            Ok(())
+        })();
+        match taken {
+            Ok(()) => Ok(true),
+            Err(error) if mode == Mode::Ebpf => Err(error),
+            Err(error) => {
+                let id = &attachment.container_id;
+                tracing::warn!(container = id, "the pod takes the plain bridge: {error:#}");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes back what was made, the last first. Every step runs even if another failed.
+    async fn roll_back(&mut self, node: &Node) {
+        while let Some(made) = self.made.pop() {
+            if let Err(error) = self.take_back(node, &made).await {
+                tracing::warn!("roll-back of {made:?}: {error:#}");
+            }
+        }
+    }
+
+    async fn take_back(&self, node: &Node, made: &Made) -> Result<()> {
+        let id = self.call.id();
+        match made {
+            Made::Record => node.store.remove_attachment(&id.container_id, &id.ifname),
+            Made::Veth { ifindex } => self.host.delete(*ifindex).await,
+            Made::Lease => self.call.release(&id),
+            Made::Masqueraded(addresses) => {
+                let masquerade = Masquerade {
+                    network: &self.plan.network,
+                };
+                addresses
+                    .iter()
+                    .try_for_each(|address| masquerade.remove_pod(address.ip()))
+            }
+            Made::FastPath { ifindex, addresses } => {
+                let addresses: Vec<_> = addresses.iter().map(IpNetwork::ip).collect();
+                match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {
+                    Some(datapath) => datapath.remove_pod(*ifindex, &addresses),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}

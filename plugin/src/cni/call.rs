@@ -1,0 +1,139 @@
+//! One call by a runtime: reading it, running its verb, and answering with one JSON document.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Read as _, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde_json::Value;
+
+use super::{
+    Code, Command, Env, Error, NetConf, Result, Version, WithCode as _, add, check, config::Ipam,
+    del, gc, json, plan, status,
+};
+use crate::{
+    ipam::{AttachmentId, Delegate, IpamConf, host_local},
+    net::netns::Netns,
+    node::Plan,
+};
+
+/// A call that is in order, with its configuration.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) env: Env,
+    pub(super) conf: NetConf,
+}
+
+impl Call {
+    /// The attachment that the call is about.
+    pub(super) fn id(&self) -> AttachmentId {
+        self.env.attachment()
+    }
+
+    /// The configuration of the built-in IPAM, if that is what the network uses.
+    pub(super) fn host_local(&self) -> Result<Option<IpamConf>> {
+        let built_in = self.conf.ipam.as_ref().is_some_and(Ipam::is_host_local);
+        built_in.then(|| self.conf.host_local()).transpose()
+    }
+
+    /// The type of the IPAM plugin to run, if that is what the network uses.
+    pub(super) fn external_ipam(&self) -> Option<&str> {
+        let ipam = self.conf.ipam.as_ref()?;
+        (!ipam.is_host_local()).then_some(&ipam.kind)
+    }
+
+    /// What the node shall look like. For DEL and GC, which must work with ranges that became invalid, those are none.
+    pub(super) fn plan(&self) -> Plan {
+        plan::plan(&self.conf, self.host_local().ok().flatten().as_ref())
+    }
+
+    /// Gives back what IPAM holds for an attachment; nothing held is success.
+    pub(super) fn release(&self, id: &AttachmentId) -> anyhow::Result<()> {
+        match &self.conf.ipam {
+            None => Ok(()),
+            Some(ipam) if ipam.is_host_local() => {
+                host_local::release(&ipam.data_dir()?, &self.conf.name, id)
+            }
+            Some(ipam) => self.delegate(&ipam.kind, "DEL").map(drop),
+        }
+    }
+
+    /// Runs the delegated IPAM plugin with this call's configuration and environment.
+    pub(super) fn delegate(&self, kind: &str, command: &str) -> anyhow::Result<Vec<u8>> {
+        let plugin = Delegate::find(kind, &self.env.path)?;
+        plugin.run(command, &self.conf.raw, env::vars_os())
+    }
+}
+
+/// Serves the call that the process's environment and standard input make. Prints one document if there is anything to
+/// say, whatever happens.
+pub fn main() -> ExitCode {
+    // Until the configuration is read, errors are of the newest version.
+    let mut version = Version::LATEST;
+    let (document, code) = match serve(|name| env::var_os(name), &mut version) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(document)) => (document, ExitCode::SUCCESS),
+        Err(error) => (error.to_json(version), ExitCode::FAILURE),
+    };
+    match writeln!(io::stdout(), "{document}") {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(
+    lookup: impl Fn(&str) -> Option<OsString>,
+    version: &mut Version,
+) -> Result<Option<Value>> {
+    let env = Env::parse(lookup)?;
+    // VERSION must not wait for an input that may never end.
+    if env.command == Command::Version {
+        return Ok(Some(Version::document()));
+    }
+    let mut stdin = Vec::new();
+    io::stdin()
+        .take(json::MAX_LEN as u64 + 1)
+        .read_to_end(&mut stdin)
+        .map_err(|error| anyhow::Error::new(error).context("standard input: read"))
+        .code(Code::Io)?;
+    let conf = NetConf::parse(stdin.into(), env.command)?;
+    *version = conf.version;
+    let call = Call { env, conf };
+    match call.env.command {
+        Command::Add => add::add(&call)?.to_json(*version).map(Some),
+        Command::Check => check::check(&call).map(|()| None),
+        Command::Del => del::del(&call).map(|()| None),
+        Command::Gc => gc::gc(&call).map(|()| None),
+        Command::Status => status::status(&call).map(|()| None),
+        Command::Version => Ok(None),
+    }
+}
+
+/// Opens the pod's namespace.
+///
+/// # Errors
+///
+/// It is missing or no network namespace, or it is the plugin's own: then the runtime has confused something, and
+/// acting would change the host.
+pub(super) fn open_netns(env: &Env) -> Result<Netns> {
+    let netns = Netns::open(Path::new(&env.netns))
+        .map_err(anyhow::Error::new)
+        .map_err(|error| error.context(format!("CNI_NETNS {:?}", env.netns)))
+        .code(Code::InvalidNetns)?;
+    refuse_own(env, &netns)?;
+    Ok(netns)
+}
+
+/// Refuses the plugin's own namespace, unless the runtime insists.
+pub(super) fn refuse_own(env: &Env, netns: &Netns) -> Result<()> {
+    if !env.netns_override && netns.is_current()? {
+        return Err(Error::new(
+            Code::InvalidNetns,
+            format!("CNI_NETNS {:?}: is the plugin's own namespace", env.netns),
+        ));
+    }
+    Ok(())
+}

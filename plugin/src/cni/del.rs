@@ -1,0 +1,147 @@
+//! DEL: removing all that an attachment has, or what is left of it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use ipnetwork::IpNetwork;
+
+use super::{
+    call::{Call, refuse_own},
+    plan,
+};
+use crate::{
+    datapath::Datapath,
+    ipam::AttachmentId,
+    net::{
+        Netlink,
+        netns::{Netns, OpenError},
+        with_netlink,
+    },
+    nft::Masquerade,
+    node::{Attachment, Plan, Store},
+};
+
+/// Detaches the pod. What is gone already is success: runtimes repeat DEL, and call it for ADDs that failed.
+pub(super) fn del(call: &Call) -> super::Result<()> {
+    let netns = container_netns(call)?;
+    let plan = call.plan();
+    let id = call.id();
+    with_netlink(async |host| detach(host, call, &plan, &id, netns.as_ref()).await)?;
+    Ok(())
+}
+
+/// The namespace, unless it is gone, or something else has its path by now.
+fn container_netns(call: &Call) -> super::Result<Option<Netns>> {
+    if call.env.netns.is_empty() {
+        return Ok(None);
+    }
+    match Netns::open(Path::new(&call.env.netns)) {
+        Ok(netns) => {
+            refuse_own(&call.env, &netns)?;
+            Ok(Some(netns))
+        }
+        Err(OpenError::Missing(_) | OpenError::NotNetns(_)) => Ok(None),
+        Err(error) => Err(anyhow::Error::new(error).into()),
+    }
+}
+
+/// Removes everything of an attachment. Every step runs even if an earlier one failed; the address goes last, after the
+/// interface that used it, and what is remembered of the attachment only if nothing is left.
+pub(super) async fn detach(
+    host: &Netlink,
+    call: &Call,
+    plan: &Plan,
+    id: &AttachmentId,
+    netns: Option<&Netns>,
+) -> Result<()> {
+    let store = Store::new(plan);
+    // A node without a store was never set up, or not since it booted.
+    let _lock = store
+        .root()
+        .exists()
+        .then(|| store.lock_shared())
+        .transpose()?;
+    let attachment = store.attachment(&id.container_id, &id.ifname)?;
+    let steps = [
+        leave_fast_path(plan, attachment.as_ref()),
+        delete_veth(host, plan, id, netns).await,
+        forget_neighbours(host, plan, attachment.as_ref()).await,
+        leave_masquerade(plan, attachment.as_ref()),
+        call.release(id),
+    ];
+    let failures: Vec<_> = steps.into_iter().filter_map(Result::err).collect();
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else {
+        return store.remove_attachment(&id.container_id, &id.ifname);
+    };
+    for other in failures {
+        tracing::warn!(container = id.container_id, "{other:#}");
+    }
+    Err(first)
+}
+
+fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
+    fault!("del-fast-path");
+    let Some(attachment) = attachment else {
+        return Ok(());
+    };
+    let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) else {
+        return Ok(());
+    };
+    let addresses: Vec<_> = attachment.addresses.iter().map(IpNetwork::ip).collect();
+    datapath.remove_pod(attachment.ifindex, &addresses)
+}
+
+async fn delete_veth(
+    host: &Netlink,
+    plan: &Plan,
+    id: &AttachmentId,
+    netns: Option<&Netns>,
+) -> Result<()> {
+    fault!("del-veth");
+    let name = plan::host_veth_name(&plan.network, id);
+    if let Some(link) = host.link(&name).await? {
+        return host.delete(link.index).await;
+    }
+    // The reference plugin names host veths at random: what it attached is found from the inside.
+    let Some(netns) = netns else { return Ok(()) };
+    netns.within(|| {
+        with_netlink(async |container| match container.link(&id.ifname).await? {
+            Some(link) => container.delete(link.index).await,
+            None => Ok(()),
+        })
+        .with_context(|| format!("container interface {:?}", id.ifname))
+    })
+}
+
+/// The next pod with the address must not be sent what was meant for this one's MAC.
+async fn forget_neighbours(
+    host: &Netlink,
+    plan: &Plan,
+    attachment: Option<&Attachment>,
+) -> Result<()> {
+    let Some(attachment) = attachment else {
+        return Ok(());
+    };
+    let Some(bridge) = host.link(&plan.bridge.name).await? else {
+        return Ok(());
+    };
+    for address in &attachment.addresses {
+        host.flush_neighbour(bridge.index, address.ip()).await?;
+    }
+    Ok(())
+}
+
+fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
+    fault!("del-masquerade");
+    let Some(attachment) = attachment else {
+        return Ok(());
+    };
+    let masquerade = Masquerade {
+        network: &plan.network,
+    };
+    plan::outside(plan, &attachment.addresses)
+        .iter()
+        .filter(|_| plan.masquerade)
+        .try_for_each(|address| masquerade.remove_pod(address.ip()))
+}

@@ -1,0 +1,107 @@
+//! What the pods of a network share on a node: bridge, routes to peers, masquerade, fast path; and what beeline
+//! remembers of it.
+//!
+//! ```text
+//! ADD ── enter ──┬─ ready: lock shared, look, go on           (every ADD but the first)
+//!                └─ not ready: lock alone, set up, lock shared
+//! ```
+
+mod bridge;
+mod peers;
+mod plan;
+mod setup;
+mod store;
+
+use anyhow::Result;
+use ipnetwork::IpNetwork;
+
+use self::setup::Changes;
+pub use self::{
+    bridge::Bridge,
+    plan::{BridgePlan, Plan},
+    store::{Attachment, Lock, Record, Store},
+};
+use crate::net::Netlink;
+
+/// A node that is set up for a network, and stays so as long as this value lives.
+#[derive(Debug)]
+pub struct Node {
+    /// The network's files.
+    pub store: Store,
+    /// The network's bridge.
+    pub bridge: Bridge,
+    /// How the node was set up.
+    pub record: Record,
+    lock: Lock,
+    changes: Option<Changes>,
+}
+
+impl Node {
+    /// Sets the node up if it is not yet as planned, and keeps others from taking it down.
+    pub async fn enter(netlink: &Netlink, plan: &Plan) -> Result<Self> {
+        let store = Store::new(plan);
+        let node = |bridge, record, lock, changes| Self {
+            store: store.clone(),
+            bridge,
+            record,
+            lock,
+            changes,
+        };
+        let lock = store.lock_shared()?;
+        if let Some((bridge, record)) = setup::ready(netlink, plan, &store).await? {
+            return Ok(node(bridge, record, lock, None));
+        }
+        drop(lock);
+        let mut lock = store.lock_exclusive()?;
+        // Another ADD may have set it up while this one waited.
+        if let Some((bridge, record)) = setup::ready(netlink, plan, &store).await? {
+            lock.share()?;
+            return Ok(node(bridge, record, lock, None));
+        }
+        match setup::set_up(netlink, plan, &store).await {
+            Ok((bridge, record, changes)) => {
+                lock.share()?;
+                Ok(node(bridge, record, lock, Some(changes)))
+            }
+            Err(error) => {
+                if store.record().is_none() {
+                    store.remove(lock)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes an address the bridge's own, so that pods can use it as their gateway.
+    ///
+    /// # Errors
+    ///
+    /// The bridge has an address that conflicts, and `force` does not allow to replace it.
+    pub async fn ensure_gateway(
+        &mut self,
+        netlink: &Netlink,
+        gateway: IpNetwork,
+        force: bool,
+    ) -> Result<()> {
+        if bridge::ensure_gateway(netlink, &self.bridge, gateway, force).await? {
+            let changes = self.changes.get_or_insert_default();
+            changes.gateways.push((self.bridge.index, gateway));
+        }
+        Ok(())
+    }
+
+    /// Takes back what entering made, unless others rely on it by now.
+    pub async fn abandon(mut self, netlink: &Netlink) -> Result<()> {
+        let Some(changes) = self.changes.take() else {
+            return Ok(());
+        };
+        if self.lock.try_exclusive()? && self.store.attachments()?.is_empty() {
+            let set_up = changes.is_set_up();
+            setup::undo(netlink, &self.record.plan, changes).await;
+            if set_up {
+                self.store.remove(self.lock)?;
+            }
+        }
+        Ok(())
+    }
+}

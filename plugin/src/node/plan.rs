@@ -1,0 +1,64 @@
+//! What a node shall look like for a network, before any pod.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::datapath::config::{DatapathConf, PeerConf};
+
+/// Everything of a network that its pods on a node share. Two plans that are equal ask for the same node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The network's name.
+    pub network: String,
+    /// The bridge that the pods are on.
+    pub bridge: BridgePlan,
+    /// The pod CIDRs of this node.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// Whether what leaves the cluster's pod CIDRs takes the node's address.
+    pub masquerade: bool,
+    /// The fast path, and the peers that both paths lead to.
+    pub datapath: DatapathConf,
+}
+
+/// The bridge of a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BridgePlan {
+    /// Its name.
+    pub name: String,
+    /// The MTU in bytes that it is created with; the kernel's default if `None`.
+    pub mtu: Option<u32>,
+    /// Whether it receives what is addressed to others.
+    pub promiscuous: bool,
+    /// Whether it is the pods' gateway, so that the node forwards.
+    pub gateway: bool,
+}
+
+impl Plan {
+    /// The directory of the node's state for this network.
+    pub fn state_dir(&self) -> PathBuf {
+        self.datapath.state_dir.join(&self.network)
+    }
+
+    /// The pod CIDRs of the whole cluster, as far as they are known here: never masqueraded between each other.
+    pub fn cluster_cidrs(&self) -> Vec<IpNetwork> {
+        let peers = self.datapath.peers.iter().map(|peer| peer.cidr);
+        self.pod_cidrs.iter().copied().chain(peers).collect()
+    }
+
+    /// Whether an address lies in this node's pod CIDRs.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.pod_cidrs.iter().any(|cidr| cidr.contains(address))
+    }
+
+    /// Whether pods of both or either family are to be forwarded: the families of the node's and the peers' CIDRs.
+    pub fn has_family(&self, v4: bool) -> bool {
+        self.cluster_cidrs().iter().any(|cidr| cidr.is_ipv4() == v4)
+    }
+
+    /// The peers.
+    pub fn peers(&self) -> &[PeerConf] {
+        &self.datapath.peers
+    }
+}

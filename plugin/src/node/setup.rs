@@ -1,0 +1,258 @@
+//! Setting a node up for a network, and taking that back if the ADD that did it fails.
+
+use anyhow::{Context as _, Result, bail};
+use ipnetwork::IpNetwork;
+
+use super::{
+    Plan, Record, Store,
+    bridge::{self, Bridge},
+    peers::{Neighbourhood, installed_routes},
+};
+use crate::{
+    datapath::{Datapath, config::Mode},
+    net::{Netlink, route::Route, sysctl},
+    nft::Masquerade,
+};
+
+/// What one set-up made that was not there before.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    bridge: Option<u32>,
+    routes: Vec<Route>,
+    masquerade: bool,
+    datapath: bool,
+    /// Gateway addresses, with the index of the bridge that got them.
+    pub(super) gateways: Vec<(u32, IpNetwork)>,
+    record: bool,
+}
+
+impl Changes {
+    /// Whether they come from a set-up, not only from what was added to a node that was set up before.
+    pub(super) fn is_set_up(&self) -> bool {
+        self.record
+    }
+}
+
+/// Looks whether the node still is as the plan wants it. Changes nothing and runs no child process.
+pub(super) async fn ready(
+    netlink: &Netlink,
+    plan: &Plan,
+    store: &Store,
+) -> Result<Option<(Bridge, Record)>> {
+    let Some(record) = store.record().filter(|record| record.plan == *plan) else {
+        return Ok(None);
+    };
+    let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
+        return Ok(None);
+    };
+    if plan.masquerade && !masquerade(plan).is_applied(&plan.pod_cidrs, &plan.cluster_cidrs())? {
+        return Ok(None);
+    }
+    if !plan.peers().is_empty() && !peers_reachable(netlink, plan, &record).await? {
+        return Ok(None);
+    }
+    Ok(Some((bridge, record)))
+}
+
+/// Whether the routes are there and the programs are attached, as far as the last set-up could do that.
+async fn peers_reachable(netlink: &Netlink, plan: &Plan, record: &Record) -> Result<bool> {
+    let installed = installed_routes(netlink).await?;
+    let routes = plan.peers().iter().filter(|peer| {
+        let to_peer =
+            |route: &&Route| route.destination == peer.cidr && route.gateway == Some(peer.node);
+        installed.iter().any(|route| to_peer(&route))
+    });
+    // A peer that had a problem may have none by now, hence is worth another look.
+    Ok(record.problems.is_empty() && routes.count() == plan.peers().len())
+}
+
+/// Makes the node what the plan wants. The caller is alone in it.
+///
+/// # Errors
+///
+/// What pods cannot do without. What they can is written into the record: they start on the plain bridge.
+pub(super) async fn set_up(
+    netlink: &Netlink,
+    plan: &Plan,
+    store: &Store,
+) -> Result<(Bridge, Record, Changes)> {
+    let mut changes = Changes::default();
+    match attempt(netlink, plan, store, &mut changes).await {
+        Ok((bridge, record)) => Ok((bridge, record, changes)),
+        Err(error) => {
+            undo(netlink, plan, changes).await;
+            Err(error)
+        }
+    }
+}
+
+async fn attempt(
+    netlink: &Netlink,
+    plan: &Plan,
+    store: &Store,
+    changes: &mut Changes,
+) -> Result<(Bridge, Record)> {
+    let (bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
+    changes.bridge = created.then_some(bridge.index);
+    fault!("bridge");
+    if plan.bridge.gateway {
+        forward(plan)?;
+    }
+    let neighbourhood = Neighbourhood::find(netlink, &plan.datapath).await?;
+    install_routes(netlink, plan, store, &neighbourhood, changes).await?;
+    fault!("routes");
+    apply_masquerade(plan, changes)?;
+    fault!("masquerade");
+    let degraded = match plan.datapath.mode {
+        Mode::Bridge => None,
+        Mode::Ebpf if !neighbourhood.problems.is_empty() => {
+            bail!("datapath: {}", neighbourhood.problems.join("; "))
+        }
+        Mode::Ebpf => {
+            load(plan, &neighbourhood, changes)?;
+            None
+        }
+        Mode::Auto => load(plan, &neighbourhood, changes)
+            .err()
+            .map(|error| format!("{error:#}")),
+    };
+    let record = Record {
+        plan: plan.clone(),
+        degraded,
+        problems: neighbourhood.problems,
+    };
+    announce(&record);
+    store.save_record(&record)?;
+    changes.record = true;
+    fault!("record");
+    Ok((bridge, record))
+}
+
+/// Says once what does not work: at set-up, not at every ADD.
+fn announce(record: &Record) {
+    let network = &record.plan.network;
+    if let Some(reason) = &record.degraded {
+        tracing::warn!(network, "pods take the plain bridge, no eBPF: {reason}");
+    }
+    for problem in &record.problems {
+        tracing::warn!(network, "{problem}");
+    }
+}
+
+fn forward(plan: &Plan) -> Result<()> {
+    if plan.has_family(true) || plan.pod_cidrs.is_empty() {
+        sysctl::ensure("net/ipv4/ip_forward", "1")?;
+    }
+    if plan.has_family(false) {
+        sysctl::ensure("net/ipv6/conf/all/forwarding", "1")?;
+    }
+    Ok(())
+}
+
+/// Installs the routes to the peers, and removes those to peers that are none any more.
+async fn install_routes(
+    netlink: &Netlink,
+    plan: &Plan,
+    store: &Store,
+    neighbourhood: &Neighbourhood,
+    changes: &mut Changes,
+) -> Result<()> {
+    let former = store.record().map(|record| record.plan);
+    let former = former.as_ref().map_or(&[][..], Plan::peers);
+    if plan.peers().is_empty() && former.is_empty() {
+        return Ok(());
+    }
+    let installed = installed_routes(netlink).await?;
+    for route in neighbourhood.routes() {
+        let known = |other: &Route| {
+            other.destination == route.destination
+                && other.gateway == route.gateway
+                && other.interface == route.interface
+        };
+        if installed.iter().any(known) {
+            continue;
+        }
+        netlink.replace_route(&route).await?;
+        changes.routes.push(route);
+    }
+    for route in installed {
+        let was = former.iter().any(|peer| peer.cidr == route.destination);
+        let is = plan
+            .peers()
+            .iter()
+            .any(|peer| peer.cidr == route.destination);
+        if was && !is {
+            netlink.delete_route(&route).await?;
+        }
+    }
+    Ok(())
+}
+
+fn masquerade(plan: &Plan) -> Masquerade<'_> {
+    Masquerade {
+        network: &plan.network,
+    }
+}
+
+fn apply_masquerade(plan: &Plan, changes: &mut Changes) -> Result<()> {
+    let masquerade = masquerade(plan);
+    if !plan.masquerade {
+        return Ok(());
+    }
+    changes.masquerade = !masquerade.exists()?;
+    masquerade.apply(&plan.pod_cidrs, &plan.cluster_cidrs())
+}
+
+/// Brings the fast path up, or up to date.
+fn load(plan: &Plan, neighbourhood: &Neighbourhood, changes: &mut Changes) -> Result<()> {
+    let bpffs = &plan.datapath.bpffs;
+    let pinned = Datapath::open(bpffs, &plan.network);
+    let loaded = pinned.is_none();
+    let datapath = match pinned {
+        Some(datapath) => datapath,
+        None => Datapath::load(bpffs, &plan.network)?,
+    };
+    changes.datapath = loaded;
+    let configured = (|| {
+        fault!("load");
+        for uplink in &neighbourhood.uplinks {
+            if !datapath.has_uplink(uplink.index) {
+                datapath.add_uplink(&uplink.name, uplink.index)?;
+            }
+        }
+        datapath.set_peers(&neighbourhood.entries())
+    })();
+    if configured.is_err() && loaded {
+        changes.datapath = false;
+        datapath.unload().context("after a failure: unload")?;
+    }
+    configured
+}
+
+/// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the
+/// caller reports is why it came to this.
+pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
+    let network = &plan.network;
+    let log = |done: Result<()>| {
+        if let Err(error) = done {
+            tracing::warn!(network, "roll-back: {error:#}");
+        }
+    };
+    if changes.datapath
+        && let Some(datapath) = Datapath::open(&plan.datapath.bpffs, network)
+    {
+        log(datapath.unload());
+    }
+    if changes.masquerade {
+        log(masquerade(plan).delete());
+    }
+    for route in &changes.routes {
+        log(netlink.delete_route(route).await);
+    }
+    for (index, gateway) in &changes.gateways {
+        log(netlink.delete_address(*index, *gateway).await);
+    }
+    if let Some(index) = changes.bridge {
+        log(netlink.delete(index).await);
+    }
+}

@@ -1,0 +1,241 @@
+//! The files of a network on this node, in `<stateDir>/<network>/`.
+//!
+//! ```text
+//! lock                          ADD and DEL hold it shared, set-up holds it alone
+//! node.json                     Record: what the node was set up for, and what did not work
+//! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
+//! ```
+//!
+//! All of it describes kernel state, hence belongs on a file system that a reboot empties.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use ipnetwork::IpNetwork;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg, OFlag},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::Plan;
+
+/// What is known of a node that was set up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// What it was set up for.
+    pub plan: Plan,
+    /// Why pods are on the plain bridge, if they should not be.
+    pub degraded: Option<String>,
+    /// What else did not work: peers that no route leads to, uplinks that are missing.
+    pub problems: Vec<String>,
+}
+
+/// A pod's interface, and all that belongs to it on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The runtime's container ID.
+    pub container_id: String,
+    /// The interface's name inside the pod.
+    pub ifname: String,
+    /// The name of the host veth.
+    pub host_veth: String,
+    /// The host veth's interface index; 0 until it exists.
+    pub ifindex: u32,
+    /// The pod's addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// The path of the pod's network namespace.
+    pub netns: String,
+    /// Whether the fast path carries the pod.
+    pub fast_path: bool,
+}
+
+/// The files of one network.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A lock on the network, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock(Flock<File>);
+
+impl Store {
+    /// The store of a plan's network; nothing is touched.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            root: plan.state_dir(),
+        }
+    }
+
+    /// The store in a directory.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The directory of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Waits for the lock that all ADDs and DELs can hold at the same time.
+    pub fn lock_shared(&self) -> Result<Lock> {
+        self.lock(FlockArg::LockShared)
+    }
+
+    /// Waits for the lock that only one can hold.
+    pub fn lock_exclusive(&self) -> Result<Lock> {
+        self.lock(FlockArg::LockExclusive)
+    }
+
+    fn lock(&self, how: FlockArg) -> Result<Lock> {
+        let path = self.root.join("lock");
+        let context = || format!("{}: lock", path.display());
+        loop {
+            make_directory(&self.root)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+                .open(&path);
+            let file = match file {
+                // The last ADD or DEL removed the directory in between.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.with_context(context)?,
+            };
+            let lock = Flock::lock(file, how)
+                .map_err(|(_, errno)| errno)
+                .with_context(context)?;
+            // Whoever removes the directory holds the lock: a lock on a file that is gone locks nobody out.
+            if path.exists() {
+                return Ok(Lock(lock));
+            }
+        }
+    }
+
+    /// What is known of the node; `None` if it was not set up since boot, or if the file is not this version's.
+    pub fn record(&self) -> Option<Record> {
+        read(&self.root.join("node.json")).ok().flatten()
+    }
+
+    /// Remembers how the node was set up.
+    pub fn save_record(&self, record: &Record) -> Result<()> {
+        write(&self.root.join("node.json"), record)
+    }
+
+    /// The attachment, if there is one.
+    pub fn attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Attachment>> {
+        read(&self.attachment_path(container_id, ifname))
+    }
+
+    /// All attachments; files that cannot be read as such are left out.
+    pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        let directory = self.root.join("attachments");
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("{}: read", directory.display()))?,
+        };
+        let mut attachments: Vec<Attachment> = entries
+            .filter_map(|entry| read(&entry.ok()?.path()).ok().flatten())
+            .collect();
+        attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
+        Ok(attachments)
+    }
+
+    /// Writes an attachment down, new or changed.
+    pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
+        make_directory(&self.root.join("attachments"))?;
+        let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
+        write(&path, attachment)
+    }
+
+    /// Forgets an attachment; not there is success.
+    pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
+        remove(&self.attachment_path(container_id, ifname))
+    }
+
+    /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one.
+    pub fn remove(&self, lock: Lock) -> Result<()> {
+        match fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}: remove", self.root.display()));
+            }
+            _ => {}
+        }
+        // The directory that all networks share goes with the last of them.
+        if let Some(shared) = self.root.parent() {
+            let _ = fs::remove_dir(shared);
+        }
+        drop(lock);
+        Ok(())
+    }
+
+    fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        // A colon can be in neither of them.
+        let name = format!("{container_id}:{ifname}");
+        self.root.join("attachments").join(name)
+    }
+}
+
+impl Lock {
+    /// Lets others in who hold the lock shared.
+    pub fn share(&mut self) -> Result<()> {
+        self.0.relock(FlockArg::LockShared).context("lock: share")
+    }
+
+    /// Tries to be alone without waiting; says whether that worked.
+    pub fn try_exclusive(&mut self) -> Result<bool> {
+        match self.0.relock(FlockArg::LockExclusiveNonblock) {
+            Ok(()) => Ok(true),
+            Err(Errno::EWOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno).context("lock: take alone"),
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("{}: create", path.display()))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.with_context(|| format!("{}: read", path.display()))?,
+    };
+    serde_json::from_slice(&bytes).with_context(|| format!("{}: decode", path.display()))
+}
+
+/// Writes the whole file or none of it.
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    let context = || format!("{}: write", path.display());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    // The temporary file is beside the attachments' directory, where nobody takes it for one.
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(directory)
+        .with_context(context)?;
+    file.write_all(&serde_json::to_vec(value)?)
+        .with_context(context)?;
+    file.persist(path).with_context(context)?;
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: remove", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
