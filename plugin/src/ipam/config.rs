@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Route;
 use super::address::{Family, parse_cidr, parse_ip};
@@ -60,23 +60,29 @@ pub struct RawRange {
     pub gateway: String,
 }
 
-/// A route as written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// A route as written, in configurations and in results.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RawRoute {
     /// The destination, in CIDR form.
     pub dst: String,
     /// The next hop; an empty text is unset.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub gw: String,
     /// Path MTU; zero is unset.
+    #[serde(skip_serializing_if = "is_zero")]
     pub mtu: u32,
     /// Advertised maximal segment size; zero is unset.
+    #[serde(skip_serializing_if = "is_zero")]
     pub advmss: u32,
     /// Metric; zero is unset.
+    #[serde(skip_serializing_if = "is_zero")]
     pub priority: u32,
     /// Routing table.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
     /// Scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
 }
 
@@ -200,6 +206,24 @@ impl RawRoute {
             scope: self.scope,
         })
     }
+}
+
+impl From<&Route> for RawRoute {
+    fn from(route: &Route) -> Self {
+        Self {
+            dst: route.dst.to_string(),
+            gw: route.gw.map(|gw| gw.to_string()).unwrap_or_default(),
+            mtu: route.mtu.unwrap_or_default(),
+            advmss: route.advmss.unwrap_or_default(),
+            priority: route.priority.unwrap_or_default(),
+            table: route.table,
+            scope: route.scope,
+        }
+    }
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn optional_ip(text: &str, key: &'static str) -> Result<Option<IpAddr>> {
