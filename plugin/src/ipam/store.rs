@@ -4,7 +4,7 @@
 //! `lock`, which is held with flock(2). Everything below the directory is reached through its descriptor.
 
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -132,8 +132,12 @@ impl Store {
                 flags,
                 Mode::from_bits_truncate(0o750),
             )?);
-            file.lock()?;
-            Ok(file)
+            loop {
+                match file.lock() {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    locked => return Ok(locked.map(|()| file)?),
+                }
+            }
         };
         let lock = lock().with_context(|| format!("{}: lock", self.path.join(LOCK).display()))?;
         Ok(Locked {
