@@ -10,6 +10,7 @@ pub mod env;
 pub mod error;
 mod gc;
 pub mod json;
+mod keys;
 pub mod names;
 mod plan;
 pub mod result;

@@ -1,1 +1,233 @@
-//! tmp
+//! The `datapath` object of a configuration.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+/// Where BPF objects are pinned unless `bpffsDir` says otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+/// Where node-local state lives unless `stateDir` says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/run/beeline";
+
+/// When packets take the fast path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Where it works, and where no firewall would be bypassed.
+    #[default]
+    Auto,
+    /// Always; ADD fails where it does not work.
+    Ebpf,
+    /// Never.
+    Bridge,
+}
+
+/// Another node and the pods it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConf {
+    /// The pod CIDR of the node.
+    pub cidr: IpNetwork,
+    /// The address of the node.
+    pub node: IpAddr,
+}
+
+/// The `datapath` object; its keys must have been folded to lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatapathConf {
+    /// When packets take the fast path.
+    pub mode: Mode,
+    /// The interfaces towards the peers.
+    pub uplinks: Vec<String>,
+    /// The other nodes.
+    pub peers: Vec<PeerConf>,
+    /// Whether a pod may send only from its own addresses.
+    #[serde(rename = "antispoof")]
+    pub anti_spoof: bool,
+    /// The BPF file system.
+    #[serde(rename = "bpffsdir")]
+    pub bpffs: PathBuf,
+    /// The directory of locks and node-local state.
+    #[serde(rename = "statedir")]
+    pub state_dir: PathBuf,
+    overlay: Option<serde_json::Value>,
+}
+
+impl Default for DatapathConf {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            uplinks: Vec::new(),
+            peers: Vec::new(),
+            anti_spoof: false,
+            bpffs: DEFAULT_BPFFS.into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            overlay: None,
+        }
+    }
+}
+
+impl DatapathConf {
+    /// Checks what decoding cannot. The names of uplinks are for the caller to check.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(overlay) = &self.overlay {
+            return Err(Unsupported::new("datapath.overlay", overlay).into());
+        }
+        if self.anti_spoof {
+            return Err(Unsupported::new("datapath.antiSpoof", true).into());
+        }
+        for (key, path) in [("bpffsDir", &self.bpffs), ("stateDir", &self.state_dir)] {
+            ensure!(
+                path.is_absolute(),
+                "datapath.{key} {path:?}: not an absolute path"
+            );
+        }
+        for (i, peer) in self.peers.iter().enumerate() {
+            let PeerConf { cidr, node } = peer;
+            ensure!(
+                cidr.ip() == cidr.network(),
+                "datapath.peers[{i}].cidr {cidr}: host bits set"
+            );
+            ensure!(
+                cidr.is_ipv4() == node.is_ipv4(),
+                "datapath.peers[{i}].node {node}: not of the family of cidr {cidr}"
+            );
+            if let Some(j) = self.peers[..i]
+                .iter()
+                .position(|other| overlap(cidr, &other.cidr))
+            {
+                let other = self.peers[j].cidr;
+                anyhow::bail!(
+                    "datapath.peers[{i}].cidr {cidr}: overlaps {other} of datapath.peers[{j}]"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of two networks that overlap contains the other.
+fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+    one.contains(other.network()) || other.contains(one.network())
+}
+
+/// A key is known, but not (or not yet) with this value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    key: String,
+    value: String,
+}
+
+impl Unsupported {
+    /// Names the key and the value.
+    pub fn new(key: impl Into<String>, value: impl fmt::Display) -> Self {
+        Self {
+            key: key.into(),
+            value: value.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: not supported yet", self.key, self.value)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn conf(value: Value) -> DatapathConf {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[track_caller]
+    fn fails(value: Value, text: &str) -> anyhow::Error {
+        let error = conf(value).validate().unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        error
+    }
+
+    #[test]
+    fn nothing_said_means_the_fast_path_where_it_works() {
+        let conf = conf(json!({}));
+        assert_eq!(conf, DatapathConf::default());
+        assert_eq!(
+            (conf.mode, conf.bpffs.to_str()),
+            (Mode::Auto, Some("/sys/fs/bpf"))
+        );
+        conf.validate().unwrap();
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let peers = json!([{"cidr": "10.244.2.0/24", "node": "192.168.1.12"}, {"cidr": "fd00:2::/64", "node": "fd01::2"}]);
+        let conf = conf(
+            json!({"mode": "ebpf", "uplinks": ["eth0"], "peers": peers, "antispoof": false,
+            "bpffsdir": "/a", "statedir": "/b"}),
+        );
+        assert_eq!(
+            (conf.mode, conf.uplinks.len(), conf.peers.len()),
+            (Mode::Ebpf, 1, 2)
+        );
+        conf.validate().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_and_modes_are_refused() {
+        for bad in [
+            json!({"uplink": "eth0"}),
+            json!({"mode": "fast"}),
+            json!({"peers": [{"cidr": "10.0.0.0/8"}]}),
+        ] {
+            assert!(serde_json::from_value::<DatapathConf>(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_names_key_and_value() {
+        let overlay = fails(
+            json!({"overlay": {"type": "vxlan"}}),
+            r#"datapath.overlay {"type":"vxlan"}"#,
+        );
+        assert!(overlay.is::<Unsupported>());
+        assert!(fails(json!({"antispoof": true}), "datapath.antiSpoof true").is::<Unsupported>());
+    }
+
+    #[test]
+    fn peers_are_networks_of_one_family_apart_from_each_other() {
+        let peers = |peers: Value| json!({"peers": peers});
+        let one = |cidr, node| json!({"cidr": cidr, "node": node});
+        fails(
+            peers(json!([one("10.0.0.1/24", "1.1.1.1")])),
+            "datapath.peers[0].cidr 10.0.0.1/24: host bits set",
+        );
+        fails(
+            peers(json!([one("10.0.0.0/24", "fd00::1")])),
+            "datapath.peers[0].node fd00::1: not of the family",
+        );
+        let twice = json!([one("10.0.0.0/24", "1.1.1.1"), one("10.0.0.0/24", "1.1.1.2")]);
+        fails(peers(twice), "overlaps 10.0.0.0/24 of datapath.peers[0]");
+        let nested = json!([one("10.0.5.0/24", "1.1.1.1"), one("10.0.0.0/16", "1.1.1.2")]);
+        fails(
+            peers(nested),
+            "datapath.peers[1].cidr 10.0.0.0/16: overlaps",
+        );
+    }
+
+    #[test]
+    fn paths_are_absolute() {
+        fails(json!({"bpffsdir": "bpf"}), "datapath.bpffsDir \"bpf\"");
+        fails(json!({"statedir": ""}), "datapath.stateDir \"\"");
+    }
+}

@@ -37,7 +37,7 @@ impl Neighbourhood {
         let any = conf.uplinks.is_empty();
         for peer in &conf.peers {
             match found.link_to(netlink, peer, any).await {
-                Ok(link) => found.peers.push((peer.clone(), link)),
+                Ok(link) => found.peers.push((*peer, link)),
                 Err(problem) => found
                     .problems
                     .push(format!("peer {}: node {}: {problem}", peer.cidr, peer.node)),
