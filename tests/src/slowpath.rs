@@ -1,0 +1,151 @@
+//! Proof, independent of the datapath's own counters, of which packets took the slow path.
+
+use std::fmt;
+use std::ops::Sub;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::exec;
+use crate::node::{BRIDGE, Node};
+use crate::topology::CLUSTER_CIDR;
+
+const TABLE: &str = "beeline-proof";
+
+/// Counts, in netfilter's forward hooks, packets from pods to pods on one node.
+///
+/// To be removed before anything is timed, as the hooks themselves cost time.
+#[derive(Debug)]
+pub struct Proof<'a> {
+    node: &'a Node,
+}
+
+/// Packets that took the slow path of a node since the proof began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowPath {
+    /// Pod-to-pod IP packets that the bridge forwarded from port to port.
+    pub bridged: u64,
+    /// Pod-to-pod IP packets that the IP stack forwarded.
+    pub routed: u64,
+    /// Packets of any kind that the bridge device received: those from pods to the host and beyond, ARP too.
+    pub bridge_rx: u64,
+    /// Packets of any kind that the bridge device sent.
+    pub bridge_tx: u64,
+    /// Packets of any kind that host veths sent to their pods.
+    pub to_pods: u64,
+}
+
+impl SlowPath {
+    /// Pod-to-pod IP packets, whoever forwarded them.
+    pub fn pod_to_pod(&self) -> u64 {
+        self.bridged + self.routed
+    }
+
+    /// Whether nothing at all went through the bridge and the host veths.
+    pub fn is_untouched(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Sub for SlowPath {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            bridged: self.bridged - before.bridged,
+            routed: self.routed - before.routed,
+            bridge_rx: self.bridge_rx - before.bridge_rx,
+            bridge_tx: self.bridge_tx - before.bridge_tx,
+            // Deleted pods take their counters along.
+            to_pods: self.to_pods.saturating_sub(before.to_pods),
+        }
+    }
+}
+
+impl fmt::Display for SlowPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            bridged,
+            routed,
+            bridge_rx,
+            bridge_tx,
+            to_pods,
+        } = self;
+        write!(
+            f,
+            "bridged {bridged}, routed {routed}, bridge rx {bridge_rx} tx {bridge_tx}, to pods {to_pods}"
+        )
+    }
+}
+
+impl<'a> Proof<'a> {
+    /// Begins to count on a node.
+    pub fn begin(node: &'a Node) -> Result<Self> {
+        exec::nft(node.netns(), &script()).context("proof")?;
+        Ok(Self { node })
+    }
+
+    /// Reads what was counted so far.
+    pub fn read(&self) -> Result<SlowPath> {
+        let netns = self.node.netns();
+        let counters: Value = exec::json(netns.command("nft").args(["-j", "list", "counters"]))?;
+        let packets = |family: &str| {
+            let entries = counters["nftables"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|entry| &entry["counter"]);
+            let ours = |c: &&Value| c["family"] == family && c["table"] == TABLE;
+            entries
+                .filter(ours)
+                .filter_map(|c| c["packets"].as_u64())
+                .sum()
+        };
+        let links: Vec<Value> = exec::json(netns.command("ip").args(["-json", "-stats", "link"]))?;
+        let count = |link: &Value, direction: &str| {
+            link["stats64"][direction]["packets"].as_u64().unwrap_or(0)
+        };
+        let bridge = links.iter().find(|link| link["ifname"] == BRIDGE);
+        let bridge = |direction| bridge.map_or(0, |link| count(link, direction));
+        let ports = links.iter().filter(|link| link["master"] == BRIDGE);
+        Ok(SlowPath {
+            bridged: packets("bridge"),
+            routed: packets("inet"),
+            bridge_rx: bridge("rx"),
+            bridge_tx: bridge("tx"),
+            to_pods: ports.map(|link| count(link, "tx")).sum(),
+        })
+    }
+
+    /// Stops counting and removes the hooks.
+    pub fn end(self) -> Result<()> {
+        exec::nft(
+            self.node.netns(),
+            &format!("delete table bridge {TABLE}\ndelete table inet {TABLE}\n"),
+        )
+    }
+}
+
+fn script() -> String {
+    let pods = format!("ip saddr {CLUSTER_CIDR} ip daddr {CLUSTER_CIDR}");
+    // With br_netfilter, bridged packets pass the inet hook as well: those are counted already.
+    format!(
+        r#"
+table bridge {TABLE} {{
+    counter pod-to-pod {{}}
+    chain forward {{
+        type filter hook forward priority 0;
+        {pods} counter name "pod-to-pod"
+    }}
+}}
+table inet {TABLE} {{
+    counter pod-to-pod {{}}
+    chain forward {{
+        type filter hook forward priority 0;
+        iifname "{BRIDGE}" oifname "{BRIDGE}" accept
+        {pods} counter name "pod-to-pod"
+    }}
+}}
+"#
+    )
+}
