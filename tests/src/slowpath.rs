@@ -27,11 +27,11 @@ pub struct SlowPath {
     pub bridged: u64,
     /// Pod-to-pod IP packets that the IP stack forwarded.
     pub routed: u64,
-    /// Packets of any kind that the bridge device received: those from pods to the host and beyond, ARP too.
+    /// Packets that the bridge device received, other than ARP: those from pods to the host and beyond.
     pub bridge_rx: u64,
-    /// Packets of any kind that the bridge device sent.
+    /// Packets that the bridge device sent, other than ARP.
     pub bridge_tx: u64,
-    /// Packets of any kind that host veths sent to their pods.
+    /// Packets that host veths sent to their pods, other than ARP.
     pub to_pods: u64,
 }
 
@@ -54,8 +54,8 @@ impl Sub for SlowPath {
         Self {
             bridged: self.bridged - before.bridged,
             routed: self.routed - before.routed,
-            bridge_rx: self.bridge_rx - before.bridge_rx,
-            bridge_tx: self.bridge_tx - before.bridge_tx,
+            bridge_rx: self.bridge_rx.saturating_sub(before.bridge_rx),
+            bridge_tx: self.bridge_tx.saturating_sub(before.bridge_tx),
             // Deleted pods take their counters along.
             to_pods: self.to_pods.saturating_sub(before.to_pods),
         }
@@ -89,13 +89,14 @@ impl<'a> Proof<'a> {
     pub fn read(&self) -> Result<SlowPath> {
         let netns = self.node.netns();
         let counters: Value = exec::json(netns.command("nft").args(["-j", "list", "counters"]))?;
-        let packets = |family: &str| {
+        let packets = |family: &str, name: &str| {
             let entries = counters["nftables"]
                 .as_array()
                 .into_iter()
                 .flatten()
                 .map(|entry| &entry["counter"]);
-            let ours = |c: &&Value| c["family"] == family && c["table"] == TABLE;
+            let ours =
+                |c: &&Value| c["family"] == family && c["table"] == TABLE && c["name"] == name;
             entries
                 .filter(ours)
                 .filter_map(|c| c["packets"].as_u64())
@@ -108,12 +109,14 @@ impl<'a> Proof<'a> {
         let bridge = links.iter().find(|link| link["ifname"] == BRIDGE);
         let bridge = |direction| bridge.map_or(0, |link| count(link, direction));
         let ports = links.iter().filter(|link| link["master"] == BRIDGE);
+        let to_pods: u64 = ports.map(|link| count(link, "tx")).sum();
         Ok(SlowPath {
-            bridged: packets("bridge"),
-            routed: packets("inet"),
-            bridge_rx: bridge("rx"),
-            bridge_tx: bridge("tx"),
-            to_pods: ports.map(|link| count(link, "tx")).sum(),
+            bridged: packets("bridge", "pod-to-pod"),
+            routed: packets("inet", "pod-to-pod"),
+            // A neighbour that went stale may be asked again at any time: that is no pod's packet.
+            bridge_rx: bridge("rx").saturating_sub(packets("bridge", "arp-in")),
+            bridge_tx: bridge("tx").saturating_sub(packets("bridge", "arp-out")),
+            to_pods: to_pods.saturating_sub(packets("bridge", "arp-to-pods")),
         })
     }
 
@@ -136,6 +139,21 @@ table bridge {TABLE} {{
     chain forward {{
         type filter hook forward priority 0;
         {pods} counter name "pod-to-pod"
+    }}
+    counter arp-in {{}}
+    chain input {{
+        type filter hook input priority 0;
+        ether type arp counter name "arp-in"
+    }}
+    counter arp-out {{}}
+    chain output {{
+        type filter hook output priority 0;
+        ether type arp counter name "arp-out"
+    }}
+    counter arp-to-pods {{}}
+    chain postrouting {{
+        type filter hook postrouting priority 0;
+        ether type arp counter name "arp-to-pods"
     }}
 }}
 table inet {TABLE} {{

@@ -1,6 +1,6 @@
 //! What there is on a node, as text, to assert that nothing was left or changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -32,13 +32,8 @@ impl Snapshot {
         for line in text(&["ip", "neigh", "show", "nud", "permanent"])?.lines() {
             lines.insert(format!("neighbour {}", line.trim()));
         }
-        // Without counters, which may move; numbered, as the same rule may be there twice.
-        for (number, line) in text(&["nft", "--stateless", "list", "ruleset"])?
-            .lines()
-            .enumerate()
-        {
-            lines.insert(format!("nft {number:03} {line}"));
-        }
+        // Without counters, which may move.
+        lines.extend(ruleset(&text(&["nft", "--stateless", "list", "ruleset"])?));
         lines.extend(
             sweep::walk(&node.bpffs_dir())
                 .iter()
@@ -117,6 +112,33 @@ fn links(node: &Node, lines: &mut BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
+/// Names each rule by its table and chain, and numbers those that are there twice.
+fn ruleset(text: &str) -> Vec<String> {
+    let mut blocks: Vec<&str> = Vec::new();
+    let mut seen = BTreeMap::new();
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line == "}" {
+            blocks.pop();
+            continue;
+        }
+        let name = format!("nft {}: {line}", blocks.join(" "));
+        let count = seen
+            .entry(name.clone())
+            .and_modify(|count| *count += 1)
+            .or_insert(1);
+        lines.push(if *count == 1 {
+            name
+        } else {
+            format!("{name} (#{count})")
+        });
+        if let Some(block) = line.strip_suffix(" {") {
+            blocks.push(block);
+        }
+    }
+    lines
+}
+
 /// Whether a file stays by design: removing a lock is a race, and host-local remembers where it was.
 fn is_permanent(file_name: &str) -> bool {
     file_name == "lock"
@@ -127,6 +149,18 @@ fn is_permanent(file_name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_that_is_there_twice_is_two_lines() {
+        let lines = ruleset("table inet t {\n\tchain c {\n\t\taccept\n\t\taccept\n\t}\n}\n");
+        let expected = [
+            "nft : table inet t {",
+            "nft table inet t: chain c {",
+            "nft table inet t chain c: accept",
+            "nft table inet t chain c: accept (#2)",
+        ];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn a_diff_tells_what_is_gone_from_what_is_new() {

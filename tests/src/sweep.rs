@@ -65,12 +65,6 @@ pub fn demo_leftovers() -> Vec<Leftover> {
     find(is_of_demo)
 }
 
-/// What there is under one topology's prefix.
-pub fn leftovers_of(prefix: &str) -> Vec<Leftover> {
-    let inner = format!("{prefix}-");
-    find(|name| name == prefix || name.starts_with(&inner))
-}
-
 /// All files below a directory, sorted; none if it does not exist.
 pub fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

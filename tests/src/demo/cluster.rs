@@ -47,7 +47,7 @@ impl Cluster {
 
     /// Prints who is where and how long each ADD took.
     pub(super) fn print(&self) {
-        let mut table = Table::new(["node", "address", "pod CIDR", "pod", "address", "ADD"]);
+        let mut table = Table::new(5, ["node", "address", "pod CIDR", "pod", "address", "ADD"]);
         for node in self.topology.nodes() {
             let mut times: Vec<_> = self.pods_of(node.index()).map(Pod::add_time).collect();
             let [name, address, cidr] = [

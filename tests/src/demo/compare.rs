@@ -68,7 +68,7 @@ pub(super) fn print(plain: &Cluster, beeline: &Cluster, seconds: u32) -> Result<
     }
     bar.finish_and_clear();
     println!("Comparison (both ends on one CPU; median of {ROUNDS} interleaved rounds)");
-    let mut table = Table::new(["", "plain bridge", "beeline", "ratio"]);
+    let mut table = Table::new(1, ["", "plain bridge", "beeline", "ratio"]);
     for (path, [plain, beeline]) in paths.iter().zip(&mut samples) {
         let [a, b] = [median(&mut plain.gigabits), median(&mut beeline.gigabits)];
         let rates = [a, b].map(|gigabits| format!("{gigabits:.1} Gbit/s"));

@@ -2,6 +2,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -66,16 +67,22 @@ pub fn run(options: &Options) -> Result<Verdict> {
         println!("Removed {} leftovers of an earlier run\n", swept.len());
     }
     let links = host_links()?;
-    let (summary, mut failures) = show(options)?;
+    let (mut summary, mut failures) = show(options)?;
     if !options.keep {
+        let leftovers = sweep::demo_leftovers();
         failures.extend(
-            sweep::demo_leftovers()
+            leftovers
                 .iter()
                 .map(|leftover| format!("left behind: {leftover}")),
         );
         if host_links()? != links {
             failures.push("the links of the host itself have changed".to_owned());
         }
+        summary += if leftovers.is_empty() {
+            ", nothing left"
+        } else {
+            ", something left behind"
+        };
     }
     Ok(Verdict {
         summary,
@@ -128,7 +135,6 @@ fn show(options: &Options) -> Result<(String, Vec<String>)> {
         summary += ", left up";
     } else {
         failures.extend(cluster.down());
-        summary += ", nothing left";
     }
     Ok((summary, failures))
 }
@@ -144,7 +150,11 @@ fn look_around(cluster: &Cluster) {
     let node = pod.node();
     let (inside, pod_net) = (node.netns().path(), pod.namespace().path());
     println!("All of it is still up. To look around:");
-    if let Some(other) = cluster.pods.last() {
+    // Not every machine has it.
+    let has_ping = ["/usr/bin/ping", "/bin/ping"]
+        .iter()
+        .any(|path| Path::new(path).exists());
+    if let Some(other) = cluster.pods.last().filter(|_| has_ping) {
         println!(
             "  nsenter --net={} ping -c 3 {}",
             pod_net.display(),

@@ -138,7 +138,7 @@ fn print_paths(names: &[String], grown: &[BTreeMap<String, u64>], slow: &[SlowPa
         "bridge rx+tx",
         "veth tx",
     ];
-    let mut table = Table::new(headings);
+    let mut table = Table::new(1, headings);
     for ((name, grown), slow) in names.iter().zip(grown).zip(slow) {
         // A node without a datapath counts nothing at all.
         let fast = |counter: &str| {

@@ -1,15 +1,17 @@
 //! Aligned tables for the terminal.
 
-/// Prints rows in columns, indented: the first column to the left, the others to the right.
-#[derive(Debug, Default)]
+/// Rows in columns, indented: words to the left, then figures to the right.
+#[derive(Debug)]
 pub(super) struct Table {
+    words: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Starts with a row of headings.
-    pub(super) fn new<const N: usize>(headings: [&str; N]) -> Self {
+    /// Starts with a row of headings, the first `words` of which are not figures.
+    pub(super) fn new<const N: usize>(words: usize, headings: [&str; N]) -> Self {
         Self {
+            words,
             rows: vec![headings.map(str::to_owned).to_vec()],
         }
     }
@@ -28,14 +30,14 @@ impl Table {
         };
         let widths: Vec<_> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| match column {
-                    0 => format!("  {cell:<width$}"),
-                    _ => format!("   {cell:>width$}"),
-                });
+            let cells = row.iter().zip(&widths).enumerate();
+            let cells = cells.map(|(column, (cell, &width))| {
+                if column < self.words {
+                    format!("  {cell:<width$}")
+                } else {
+                    format!("   {cell:>width$}")
+                }
+            });
             cells.collect::<String>().trim_end().to_owned()
         };
         self.rows.iter().map(line).collect()
@@ -53,7 +55,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(["", "packets"]);
+        let mut table = Table::new(1, ["", "packets"]);
         table.row(["node1".to_owned(), "7".to_owned()]);
         assert_eq!(table.lines(), ["          packets", "  node1         7"]);
     }
