@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::Deserialize;
 
@@ -92,12 +94,16 @@ pub fn tcp_stream(
         .with_context(|| format!("{} to {ip}", client.name()))
 }
 
-/// Has a command run on one CPU only.
+/// Has a command run on one CPU only, and end with the thread that starts it.
 pub fn pin(command: &mut Command, cpu: usize) -> Result<&mut Command> {
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("CPU {cpu}"))?;
-    let pin = move || Ok(sched_setaffinity(Pid::from_raw(0), &set)?);
-    // SAFETY: between fork and exec the closure makes one system call on data it owns; it allocates nothing.
+    let pin = move || {
+        // Otherwise a killed demo's server would keep its namespace.
+        set_pdeathsig(Signal::SIGKILL)?;
+        Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    };
+    // SAFETY: between fork and exec the closure makes two system calls on data it owns; it allocates nothing.
     Ok(unsafe { command.pre_exec(pin) })
 }
 

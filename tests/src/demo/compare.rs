@@ -16,6 +16,9 @@ use crate::{iperf, rr};
 /// Odd, so that the median is a measurement.
 const ROUNDS: usize = 3;
 
+/// Odd as well.
+const ADDS: usize = 11;
+
 const RR_DURATION: Duration = Duration::from_millis(500);
 
 /// A pair of pods, by where they are.
@@ -42,55 +45,102 @@ struct Samples {
     transactions: Vec<f64>,
 }
 
-/// Measures both clusters and prints a table.
-pub(super) fn print(plain: &Cluster, beeline: &Cluster, seconds: u32) -> Result<()> {
-    let cpu = last_cpu()?;
-    let paths: Vec<_> = PATHS
-        .iter()
-        .filter(|path| ends(beeline, path).is_some())
-        .collect();
-    let bar = ProgressBar::new((ROUNDS * paths.len() * 2) as u64);
-    bar.set_style(
-        ProgressStyle::with_template("  {msg:<28} [{bar:40}] {pos}/{len}")?.progress_chars("=> "),
-    );
-    let mut samples: Vec<[Samples; 2]> = paths.iter().map(|_| Default::default()).collect();
-    for round in 0..ROUNDS {
+/// The two clusters, in the order of the columns.
+pub(super) struct Contest<'a> {
+    pub(super) clusters: [&'a Cluster; 2],
+    pub(super) names: [&'a str; 2],
+    /// Of each iperf3 run.
+    pub(super) seconds: u32,
+}
+
+impl Contest<'_> {
+    /// Measures both and prints a table.
+    pub(super) fn print(&self) -> Result<()> {
+        let known = |path: &&Path| {
+            self.clusters
+                .iter()
+                .all(|cluster| ends(cluster, path).is_some())
+        };
+        let paths: Vec<_> = PATHS.iter().filter(known).collect();
+        let mut adds = self.time_adds().context("timing of ADD")?;
+        let mut samples = self.measure(&paths).context("comparison")?;
+
+        println!("Comparison (both ends on one CPU; median of {ROUNDS} interleaved rounds)");
+        let mut table = Table::new(1, ["", self.names[0], self.names[1], "ratio"]);
         for (path, samples) in paths.iter().zip(&mut samples) {
-            // Who goes first changes, so that neither always meets a machine just warmed up.
-            for side in [round % 2, 1 - round % 2] {
-                interrupt::check()?;
-                let (cluster, name) = [(plain, "plain bridge"), (beeline, "beeline")][side];
-                bar.set_message(format!("{}: {name}", path.name));
-                measure(cluster, path, seconds, cpu, &mut samples[side]).context("comparison")?;
-                bar.inc(1);
+            let [a, b] = samples.each_mut().map(|side| median(&mut side.gigabits));
+            let cells = [a, b].map(|gigabits| format!("{gigabits:.1} Gbit/s"));
+            row(
+                &mut table,
+                &format!("{}, TCP stream", path.name),
+                cells,
+                b / a,
+            );
+            let [a, b] = samples
+                .each_mut()
+                .map(|side| median(&mut side.transactions));
+            let cells = [a, b].map(|rate| format!("{rate:.0}/s"));
+            row(
+                &mut table,
+                &format!("{}, TCP request/response", path.name),
+                cells,
+                b / a,
+            );
+        }
+        let [a, b] = adds.each_mut().map(|times| median(times));
+        row(
+            &mut table,
+            &format!("ADD, median of {ADDS}"),
+            [a, b].map(|ms| format!("{ms:.1} ms")),
+            a / b,
+        );
+        table.print();
+        Ok(())
+    }
+
+    fn measure(&self, paths: &[&Path]) -> Result<Vec<[Samples; 2]>> {
+        let cpu = last_cpu()?;
+        let bar = ProgressBar::new((ROUNDS * paths.len() * 2) as u64);
+        bar.set_style(
+            ProgressStyle::with_template("  {msg:<28} [{bar:40}] {pos}/{len}")?
+                .progress_chars("=> "),
+        );
+        let mut samples: Vec<[Samples; 2]> = paths.iter().map(|_| Default::default()).collect();
+        for round in 0..ROUNDS {
+            for (path, samples) in paths.iter().zip(&mut samples) {
+                // Who goes first changes, so that neither always meets a machine just warmed up.
+                for side in [round % 2, 1 - round % 2] {
+                    interrupt::check()?;
+                    bar.set_message(format!("{}: {}", path.name, self.names[side]));
+                    measure(
+                        self.clusters[side],
+                        path,
+                        self.seconds,
+                        cpu,
+                        &mut samples[side],
+                    )?;
+                    bar.inc(1);
+                }
             }
         }
+        bar.finish_and_clear();
+        Ok(samples)
     }
-    bar.finish_and_clear();
-    println!("Comparison (both ends on one CPU; median of {ROUNDS} interleaved rounds)");
-    let mut table = Table::new(1, ["", "plain bridge", "beeline", "ratio"]);
-    for (path, [plain, beeline]) in paths.iter().zip(&mut samples) {
-        let [a, b] = [median(&mut plain.gigabits), median(&mut beeline.gigabits)];
-        let rates = [a, b].map(|gigabits| format!("{gigabits:.1} Gbit/s"));
-        row(
-            &mut table,
-            &format!("{}, TCP stream", path.name),
-            rates,
-            b / a,
-        );
-        let [a, b] = [
-            median(&mut plain.transactions),
-            median(&mut beeline.transactions),
-        ];
-        row(
-            &mut table,
-            &format!("{}, TCP request/response", path.name),
-            [a, b].map(|rate| format!("{rate:.0}/s")),
-            b / a,
-        );
+
+    /// Times ADD on nodes that are set up, in milliseconds.
+    fn time_adds(&self) -> Result<[Vec<f64>; 2]> {
+        let mut times: [Vec<f64>; 2] = Default::default();
+        for round in 0..ADDS {
+            for side in [round % 2, 1 - round % 2] {
+                interrupt::check()?;
+                let node = &self.clusters[side].topology.nodes()[0];
+                let pod = node.try_add_pod(&format!("timed{round}"))?;
+                times[side].push(pod.add_time().as_secs_f64() * 1e3);
+                pod.delete()?;
+            }
+        }
+        Ok(times)
     }
-    table.print();
-    Ok(())
 }
 
 fn row(table: &mut Table, name: &str, [plain, beeline]: [String; 2], ratio: f64) {

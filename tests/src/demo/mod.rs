@@ -19,6 +19,7 @@ mod reach;
 mod table;
 
 use cluster::Cluster;
+use compare::Contest;
 pub use options::{Baseline, Options};
 
 /// How it ended.
@@ -95,7 +96,7 @@ fn show(options: &Options) -> Result<(String, Vec<String>)> {
     let plugin = options.plugin()?;
     let (nodes, pods) = (usize::from(options.nodes), options.pods);
     println!(
-        "beeline demo: {nodes} nodes with {pods} pods each, by {}\n",
+        "beeline demo: nodes: {nodes}, pods on each: {pods}, plugin: {}\n",
         plugin.path().display()
     );
     let spec = TopologySpec {
@@ -121,7 +122,14 @@ fn show(options: &Options) -> Result<(String, Vec<String>)> {
         mode: "bridge".to_owned(),
     };
     let plain = Cluster::up(&spec, |_| pods.min(2)).context("baseline")?;
-    compare::print(&plain, &cluster, options.duration)?;
+    let names = [options.baseline_name(), "beeline"];
+    let clusters = [&plain, &cluster];
+    Contest {
+        clusters,
+        names,
+        seconds: options.duration,
+    }
+    .print()?;
     println!();
     failures.extend(plain.down());
 

@@ -64,6 +64,14 @@ impl Options {
         Plugin::new(directory.join(&self.plugin))
     }
 
+    /// What the baseline is called in tables.
+    pub fn baseline_name(&self) -> &'static str {
+        match self.baseline {
+            Baseline::Beeline => "plain bridge",
+            Baseline::Reference => "reference bridge",
+        }
+    }
+
     /// The plugin to compare with.
     pub fn baseline_plugin(&self) -> Result<Plugin> {
         match self.baseline {
