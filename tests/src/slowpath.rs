@@ -21,17 +21,19 @@ pub struct Proof<'a> {
 }
 
 /// Packets that took the slow path of a node since the proof began.
+///
+/// Noise is ARP, as a stale neighbour may be asked again at any time, and IGMP, as a bridge reports itself a snooper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowPath {
     /// Pod-to-pod IP packets that the bridge forwarded from port to port.
     pub bridged: u64,
     /// Pod-to-pod IP packets that the IP stack forwarded.
     pub routed: u64,
-    /// Packets that the bridge device received, other than ARP: those from pods to the host and beyond.
+    /// Packets that the bridge device received, other than noise: those from pods to the host and beyond.
     pub bridge_rx: u64,
-    /// Packets that the bridge device sent, other than ARP.
+    /// Packets that the bridge device sent, other than noise.
     pub bridge_tx: u64,
-    /// Packets that host veths sent to their pods, other than ARP.
+    /// Packets that host veths sent to their pods, other than noise.
     pub to_pods: u64,
 }
 
@@ -87,8 +89,7 @@ impl<'a> Proof<'a> {
 
     /// Reads what was counted so far.
     pub fn read(&self) -> Result<SlowPath> {
-        let netns = self.node.netns();
-        let counters: Value = exec::json(netns.command("nft").args(["-j", "list", "counters"]))?;
+        let (counters, links) = self.consistent()?;
         let packets = |family: &str, name: &str| {
             let entries = counters["nftables"]
                 .as_array()
@@ -102,7 +103,6 @@ impl<'a> Proof<'a> {
                 .filter_map(|c| c["packets"].as_u64())
                 .sum()
         };
-        let links: Vec<Value> = exec::json(netns.command("ip").args(["-json", "-stats", "link"]))?;
         let count = |link: &Value, direction: &str| {
             link["stats64"][direction]["packets"].as_u64().unwrap_or(0)
         };
@@ -113,11 +113,28 @@ impl<'a> Proof<'a> {
         Ok(SlowPath {
             bridged: packets("bridge", "pod-to-pod"),
             routed: packets("inet", "pod-to-pod"),
-            // A neighbour that went stale may be asked again at any time: that is no pod's packet.
-            bridge_rx: bridge("rx").saturating_sub(packets("bridge", "arp-in")),
-            bridge_tx: bridge("tx").saturating_sub(packets("bridge", "arp-out")),
-            to_pods: to_pods.saturating_sub(packets("bridge", "arp-to-pods")),
+            bridge_rx: bridge("rx").saturating_sub(packets("bridge", "noise-in")),
+            bridge_tx: bridge("tx").saturating_sub(packets("bridge", "noise-out")),
+            to_pods: to_pods.saturating_sub(packets("bridge", "noise-to-pods")),
         })
+    }
+
+    /// Reads hooks and links as of one moment, unless packets keep coming.
+    fn consistent(&self) -> Result<(Value, Vec<Value>)> {
+        let netns = self.node.netns();
+        let hooks = || -> Result<Value> {
+            exec::json(netns.command("nft").args(["-j", "list", "counters"]))
+        };
+        let links = || exec::json(netns.command("ip").args(["-json", "-stats", "link"]));
+        let mut before = hooks()?;
+        for _ in 0..5 {
+            let (links, after) = (links()?, hooks()?);
+            if before == after {
+                return Ok((after, links));
+            }
+            before = after;
+        }
+        Ok((before, links()?))
     }
 
     /// Stops counting and removes the hooks.
@@ -140,20 +157,23 @@ table bridge {TABLE} {{
         type filter hook forward priority 0;
         {pods} counter name "pod-to-pod"
     }}
-    counter arp-in {{}}
+    counter noise-in {{}}
     chain input {{
         type filter hook input priority 0;
-        ether type arp counter name "arp-in"
+        ether type arp counter name "noise-in"
+        ip protocol igmp counter name "noise-in"
     }}
-    counter arp-out {{}}
+    counter noise-out {{}}
     chain output {{
         type filter hook output priority 0;
-        ether type arp counter name "arp-out"
+        ether type arp counter name "noise-out"
+        ip protocol igmp counter name "noise-out"
     }}
-    counter arp-to-pods {{}}
+    counter noise-to-pods {{}}
     chain postrouting {{
         type filter hook postrouting priority 0;
-        ether type arp counter name "arp-to-pods"
+        ether type arp counter name "noise-to-pods"
+        ip protocol igmp counter name "noise-to-pods"
     }}
 }}
 table inet {TABLE} {{
