@@ -12,6 +12,7 @@ pub mod icmp;
 pub mod iperf;
 pub mod netns;
 pub mod node;
+pub mod outcome;
 pub mod pod;
 pub mod rr;
 pub mod runtime;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::icmp::{self, Echo, Ping};
 use crate::netns::{Ipv6, Namespace};
 use crate::node::Node;
-use crate::runtime::{Attachment, Outcome};
+use crate::outcome::Outcome;
+use crate::runtime::Attachment;
 
 /// A pod with an address; detached and removed on drop.
 #[derive(Debug)]

@@ -8,5 +8,6 @@ mod datapath;
 mod fixture;
 mod lifecycle;
 mod masquerade;
+mod measuring;
 mod packets;
 mod refusals;
