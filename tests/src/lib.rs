@@ -1,1 +1,23 @@
-//! Shared.
+//! The harness of beeline: nodes and pods as network namespaces, for end-to-end tests, benches and the demo.
+//!
+//! A [`topology::Topology`] is a handful of nodes on one switch; a [`pod::Pod`] is made by executing the real plugin
+//! as a container runtime does. Everything is named after its owner and removed on drop, also when a test panics;
+//! [`sweep`] removes what a killed process left.
+
+pub mod config;
+pub mod datapath;
+pub mod demo;
+pub mod exec;
+pub mod icmp;
+pub mod iperf;
+pub mod netns;
+pub mod node;
+pub mod outcome;
+pub mod pod;
+pub mod rr;
+pub mod runtime;
+pub mod slowpath;
+pub mod snapshot;
+pub mod sweep;
+pub mod topology;
+pub mod traffic;

@@ -1,0 +1,224 @@
+//! A node: a namespace with an uplink, a configured plugin and its own state on disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ipnetwork::Ipv4Network;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::config::Config;
+use crate::netns::{Ipv6, Namespace};
+use crate::pod::Pod;
+use crate::runtime::Runtime;
+use crate::topology::{Plugin, TopologySpec};
+use crate::{datapath, sweep};
+
+/// The bridge of a node, as in the users' own documents.
+pub const BRIDGE: &str = "v-net-0";
+
+/// Where bpffs is, the same in all namespaces.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// Where the state of all nodes of all owners is.
+pub const STATE: &str = "/run/beeline-test";
+
+/// Another node, as one node sees it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its pod CIDR.
+    pub cidr: Ipv4Network,
+    /// Its node address.
+    pub node: Ipv4Addr,
+}
+
+/// A node; its namespace, state and pins go on drop.
+#[derive(Debug)]
+pub struct Node {
+    prefix: String,
+    index: usize,
+    address: Ipv4Addr,
+    pod_cidr: Ipv4Network,
+    peers: Vec<Peer>,
+    plugin: Plugin,
+    mode: String,
+    netns: Namespace,
+}
+
+impl Node {
+    pub(crate) fn create(
+        spec: &TopologySpec,
+        index: usize,
+        address: Ipv4Addr,
+        pod_cidr: Ipv4Network,
+        peers: Vec<Peer>,
+    ) -> Result<Self> {
+        let netns = Namespace::create(&format!("{}-node{index}", spec.prefix), Ipv6::Disabled)?;
+        let (prefix, plugin, mode) = (spec.prefix.clone(), spec.plugin.clone(), spec.mode.clone());
+        let node = Self {
+            prefix,
+            index,
+            address,
+            pod_cidr,
+            peers,
+            plugin,
+            mode,
+            netns,
+        };
+        mount_bpffs()?;
+        for directory in [
+            node.conf_dir(),
+            node.data_dir(),
+            node.state_dir(),
+            node.bpffs_dir(),
+        ] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("{}: create", directory.display()))?;
+        }
+        Ok(node)
+    }
+
+    /// Counts from 1.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its name, which is that of its namespace.
+    pub fn name(&self) -> &str {
+        self.netns.name()
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Namespace {
+        &self.netns
+    }
+
+    /// Its address on the underlay.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The addresses its pods come from.
+    pub fn pod_cidr(&self) -> Ipv4Network {
+        self.pod_cidr
+    }
+
+    /// Its pods' gateway: the bridge's own address, the first of the pod CIDR.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.pod_cidr
+            .nth(1)
+            .unwrap_or_else(|| self.pod_cidr.network())
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+
+    /// The plugin that it executes.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// The `datapath.mode` it is configured with.
+    pub fn mode(&self) -> &str {
+        &self.mode
+    }
+
+    /// Everything of this node on disk, except for pins.
+    pub fn directory(&self) -> PathBuf {
+        Path::new(STATE)
+            .join(&self.prefix)
+            .join(format!("node{}", self.index))
+    }
+
+    /// Stands for `/etc/cni/net.d`.
+    pub fn conf_dir(&self) -> PathBuf {
+        self.directory().join("net.d")
+    }
+
+    /// Stands for `/var/lib/cni/networks`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory().join("networks")
+    }
+
+    /// Stands for `/run/beeline`.
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory().join("run")
+    }
+
+    /// Stands for `/sys/fs/bpf`.
+    pub fn bpffs_dir(&self) -> PathBuf {
+        Path::new(BPFFS).join(self.name())
+    }
+
+    /// Returns the configuration it gets by default, to change and install.
+    pub fn config(&self) -> Config<'_> {
+        Config::new(self)
+    }
+
+    /// Returns a container runtime that uses what is installed.
+    pub fn runtime(&self) -> Runtime<'_> {
+        Runtime::new(self)
+    }
+
+    /// Makes a pod by executing the plugin.
+    pub fn try_add_pod(self: &Arc<Self>, name: &str) -> Result<Pod> {
+        Pod::create(self, name)
+    }
+
+    /// Makes a pod by executing the plugin; panics if that fails.
+    #[track_caller]
+    pub fn add_pod(self: &Arc<Self>, name: &str) -> Pod {
+        self.try_add_pod(name)
+            .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
+    }
+
+    /// Reads what the datapath counted, by counter name; empty if this node has none.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        datapath::counters(self)
+    }
+
+    /// Addresses that IPAM holds at present, in host-local's format: one file each.
+    pub fn reserved(&self) -> Vec<Ipv4Addr> {
+        let files = sweep::walk(&self.data_dir());
+        files
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
+            .collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        sweep::remove_tree(&self.bpffs_dir());
+        sweep::remove_tree(&self.directory());
+        // Only if this was the last node.
+        let _ = fs::remove_dir(Path::new(STATE).join(&self.prefix));
+        let _ = fs::remove_dir(STATE);
+    }
+}
+
+/// Mounts bpffs where it belongs, unless it is there.
+fn mount_bpffs() -> Result<()> {
+    static MOUNT: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = MOUNT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let there = statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+    if !there {
+        mount(
+            Some("bpf"),
+            BPFFS,
+            Some("bpf"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .with_context(|| format!("{BPFFS}: mount"))?;
+    }
+    Ok(())
+}

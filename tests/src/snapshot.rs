@@ -1,0 +1,176 @@
+//! What there is on a node, as text, to assert that nothing was left or changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::exec;
+use crate::node::Node;
+use crate::sweep;
+
+/// Links, addresses, routes, neighbours, nftables rules, state files and pins of a node; one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeSet<String>);
+
+impl Snapshot {
+    /// Takes one; panics if the node cannot be looked at.
+    #[track_caller]
+    pub fn of(node: &Node) -> Self {
+        Self::take(node).unwrap_or_else(|error| panic!("{}: snapshot: {error:#}", node.name()))
+    }
+
+    /// Takes one.
+    pub fn take(node: &Node) -> Result<Self> {
+        let mut lines = BTreeSet::new();
+        links(node, &mut lines)?;
+        let text = |args: &[&str]| exec::stdout(node.netns().command(args[0]).args(&args[1..]));
+        for line in text(&["ip", "route", "show", "table", "all"])?.lines() {
+            // Comes and goes with the carrier, which a bridge has only while a pod is up.
+            lines.insert(format!("route {}", line.replace(" linkdown", "").trim()));
+        }
+        for line in text(&["ip", "neigh", "show", "nud", "permanent"])?.lines() {
+            lines.insert(format!("neighbour {}", line.trim()));
+        }
+        // Without counters, which may move.
+        lines.extend(ruleset(&text(&["nft", "--stateless", "list", "ruleset"])?));
+        lines.extend(
+            sweep::walk(&node.bpffs_dir())
+                .iter()
+                .map(|path| format!("pin {}", path.display())),
+        );
+        let files = [node.data_dir(), node.state_dir()]
+            .into_iter()
+            .flat_map(|directory| sweep::walk(&directory));
+        let files = files
+            .filter(|path| !is_permanent(&path.file_name().unwrap_or_default().to_string_lossy()));
+        lines.extend(files.map(|path| format!("file {}", path.display())));
+        Ok(Self(lines))
+    }
+
+    /// Lines of one kind, such as `pin` or `file`.
+    pub fn lines(&self, kind: &str) -> Vec<&str> {
+        let prefix = format!("{kind} ");
+        self.0
+            .iter()
+            .filter(|line| line.starts_with(&prefix))
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// What is gone (`-`) and what is new (`+`) in `later`; empty if nothing changed.
+    pub fn diff(&self, later: &Self) -> String {
+        let gone = self
+            .0
+            .difference(&later.0)
+            .map(|line| format!("- {line}\n"));
+        let new = later
+            .0
+            .difference(&self.0)
+            .map(|line| format!("+ {line}\n"));
+        gone.chain(new).collect()
+    }
+
+    /// Panics unless the node is at present as it was.
+    #[track_caller]
+    pub fn assert_unchanged(&self, node: &Node) {
+        let diff = self.diff(&Self::of(node));
+        assert!(
+            diff.is_empty(),
+            "{} is not as it was before:\n{diff}",
+            node.name()
+        );
+    }
+}
+
+fn links(node: &Node, lines: &mut BTreeSet<String>) -> Result<()> {
+    let links: Vec<Value> = exec::json(
+        node.netns()
+            .command("ip")
+            .args(["-json", "-details", "address"]),
+    )?;
+    for link in &links {
+        let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+        let name = text(&link["ifname"]);
+        let (kind, master, mac) = (
+            text(&link["linkinfo"]["info_kind"]),
+            text(&link["master"]),
+            text(&link["address"]),
+        );
+        lines.insert(format!(
+            "link {name} {kind} mtu {} master {master} {mac}",
+            link["mtu"]
+        ));
+        for address in link["addr_info"].as_array().into_iter().flatten() {
+            lines.insert(format!(
+                "address {name} {}/{}",
+                text(&address["local"]),
+                address["prefixlen"]
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Names each rule by its table and chain, and numbers those that are there twice.
+fn ruleset(text: &str) -> Vec<String> {
+    let mut blocks: Vec<&str> = Vec::new();
+    let mut seen = BTreeMap::new();
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line == "}" {
+            blocks.pop();
+            continue;
+        }
+        let name = format!("nft {}: {line}", blocks.join(" "));
+        let count = seen
+            .entry(name.clone())
+            .and_modify(|count| *count += 1)
+            .or_insert(1);
+        lines.push(if *count == 1 {
+            name
+        } else {
+            format!("{name} (#{count})")
+        });
+        if let Some(block) = line.strip_suffix(" {") {
+            blocks.push(block);
+        }
+    }
+    lines
+}
+
+/// Whether a file stays by design: removing a lock is a race, and host-local remembers where it was.
+fn is_permanent(file_name: &str) -> bool {
+    file_name == "lock"
+        || file_name.ends_with(".lock")
+        || file_name.starts_with("last_reserved_ip.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_is_there_twice_is_two_lines() {
+        let lines = ruleset("table inet t {\n\tchain c {\n\t\taccept\n\t\taccept\n\t}\n}\n");
+        let expected = [
+            "nft : table inet t {",
+            "nft table inet t: chain c {",
+            "nft table inet t chain c: accept",
+            "nft table inet t chain c: accept (#2)",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_diff_tells_what_is_gone_from_what_is_new() {
+        let snapshot =
+            |lines: &[&str]| Snapshot(lines.iter().map(|line| (*line).to_owned()).collect());
+        let (before, after) = (
+            snapshot(&["link a", "link b"]),
+            snapshot(&["link b", "link c"]),
+        );
+        assert_eq!(before.diff(&after), "- link a\n+ link c\n");
+        assert_eq!(before.diff(&before), "");
+    }
+}

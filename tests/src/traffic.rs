@@ -1,0 +1,199 @@
+//! TCP and UDP between namespaces: small exchanges that show who asked, and transfers large enough to break.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::netns::Namespace;
+
+/// How long any step may take before it counts as lost.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens on a free TCP port in a namespace.
+pub fn listen(namespace: &Namespace) -> Result<TcpListener> {
+    namespace
+        .within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))
+        .with_context(|| format!("{}: listen", namespace.name()))
+}
+
+/// Opens a UDP socket on a free port in a namespace; a server names its address, so that replies come from there.
+pub fn udp_socket(namespace: &Namespace, ip: Ipv4Addr) -> Result<UdpSocket> {
+    let socket = namespace.within(|| UdpSocket::bind((ip, 0)));
+    let socket = socket.with_context(|| format!("{}: UDP socket", namespace.name()))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    Ok(socket)
+}
+
+/// Connects from inside a namespace.
+pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
+    let stream = namespace.within(|| TcpStream::connect_timeout(&to, TIMEOUT));
+    let stream = stream.with_context(|| format!("{}: connect to {to}", namespace.name()))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends a payload over TCP to a server at `ip` and back; returns the client's address as the server saw it.
+pub fn tcp_echo(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    payload: &[u8],
+) -> Result<SocketAddr> {
+    let listener = listen(server)?;
+    let to = SocketAddr::from((ip, listener.local_addr()?.port()));
+    let mut stream = connect(client, to)?;
+    let (mut accepted, seen) = listener.accept().context("accept")?;
+    accepted.set_read_timeout(Some(TIMEOUT))?;
+    let mut buffer = vec![0; payload.len()];
+    stream.write_all(payload)?;
+    accepted
+        .read_exact(&mut buffer)
+        .with_context(|| format!("request to {to}"))?;
+    accepted.write_all(&buffer)?;
+    stream
+        .read_exact(&mut buffer)
+        .with_context(|| format!("reply of {to}"))?;
+    ensure!(
+        buffer == payload,
+        "{to}: the echo differs from what was sent"
+    );
+    Ok(seen)
+}
+
+/// Sends a payload in one UDP datagram to a server at `ip` and back; returns the client's address as the server saw it.
+pub fn udp_echo(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    payload: &[u8],
+) -> Result<SocketAddr> {
+    let (client, server) = (
+        udp_socket(client, Ipv4Addr::UNSPECIFIED)?,
+        udp_socket(server, ip)?,
+    );
+    let to = SocketAddr::from((ip, server.local_addr()?.port()));
+    let mut buffer = vec![0; payload.len() + 1];
+    client
+        .send_to(payload, to)
+        .with_context(|| format!("send to {to}"))?;
+    let (length, seen) = server
+        .recv_from(&mut buffer)
+        .with_context(|| format!("request to {to}"))?;
+    server
+        .send_to(&buffer[..length], seen)
+        .with_context(|| format!("send to {seen}"))?;
+    let (length, from) = client
+        .recv_from(&mut buffer)
+        .with_context(|| format!("reply of {to}"))?;
+    ensure!(from == to, "asked {to}, but {from} replied");
+    ensure!(
+        &buffer[..length] == payload,
+        "{to}: the echo differs from what was sent"
+    );
+    Ok(seen)
+}
+
+/// Sends `size` bytes over TCP to a server at `ip`, which must receive exactly these.
+pub fn tcp_transfer(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    size: usize,
+) -> Result<()> {
+    let listener = listen(server)?;
+    let mut stream = connect(
+        client,
+        SocketAddr::from((ip, listener.local_addr()?.port())),
+    )?;
+    let (mut accepted, _) = listener.accept().context("accept")?;
+    accepted.set_read_timeout(Some(TIMEOUT))?;
+    thread::scope(|scope| {
+        let sender = scope.spawn(move || -> Result<u64> {
+            let mut pattern = Pattern::default();
+            let mut left = size;
+            while left > 0 {
+                let chunk = pattern.next_chunk(left.min(64 * 1024));
+                stream.write_all(&chunk).context("transfer: send")?;
+                left -= chunk.len();
+            }
+            Ok(pattern.sum.value)
+        });
+        let mut received = Checksum::default();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match accepted.read(&mut buffer).context("transfer: receive")? {
+                0 => break,
+                length => received.update(&buffer[..length]),
+            }
+        }
+        let sent = sender.join().expect("the sender does not panic")?;
+        ensure!(
+            received.length == size,
+            "transfer: {} of {size} bytes arrived",
+            received.length
+        );
+        ensure!(
+            received.value == sent,
+            "transfer: the bytes that arrived are not those that were sent"
+        );
+        Ok(())
+    })
+}
+
+/// FNV-1a over a stream.
+struct Checksum {
+    value: u64,
+    length: usize,
+}
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self {
+            value: 0xcbf2_9ce4_8422_2325,
+            length: 0,
+        }
+    }
+}
+
+impl Checksum {
+    fn update(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        for byte in bytes {
+            self.value = (self.value ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Bytes that do not repeat, so that a lost or doubled segment shows.
+struct Pattern {
+    state: u64,
+    sum: Checksum,
+}
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Self {
+            state: 0x9e37_79b9_7f4a_7c15,
+            sum: Checksum::default(),
+        }
+    }
+}
+
+impl Pattern {
+    fn next_chunk(&mut self, length: usize) -> Vec<u8> {
+        let mut chunk = Vec::with_capacity(length + 8);
+        while chunk.len() < length {
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 7;
+            self.state ^= self.state << 17;
+            chunk.extend(self.state.to_le_bytes());
+        }
+        chunk.truncate(length);
+        self.sum.update(&chunk);
+        chunk
+    }
+}

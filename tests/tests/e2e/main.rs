@@ -1,0 +1,13 @@
+//! End-to-end tests: the real plugin binary, executed as a runtime does, on nodes that are network namespaces.
+//!
+//! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
+
+mod cni;
+mod connectivity;
+mod datapath;
+mod fixture;
+mod lifecycle;
+mod masquerade;
+mod measuring;
+mod packets;
+mod refusals;
