@@ -1,14 +1,13 @@
 //! `build-ebpf`: compiles and links the BPF programs into one object for the plugin to embed.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tempfile::NamedTempFile;
 
 use crate::bpf_linker;
 use crate::bpf_rustc::{self, TARGET};
+use crate::files::replace;
 use crate::process::{self, say};
 use crate::workspace;
 
@@ -47,14 +46,7 @@ fn publish(built: &Path, object: &Path) -> Result<()> {
     if fs::read(object).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    let folder = object.parent().unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder)
-        .with_context(|| format!("{}: create a file in it", folder.display()))?;
-    let written = file.write_all(&bytes);
-    written.with_context(|| format!("{}: write", file.path().display()))?;
-    file.persist(object)
-        .with_context(|| format!("{}: replace", object.display()))?;
-    Ok(())
+    replace(object, &mut bytes.as_slice(), 0o644)
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! `install`: puts the plugin and its network configuration where the container runtime looks for them.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use crate::conflist::Network;
+use crate::files::replace;
 use crate::process::say;
 use crate::{build, workspace};
 
@@ -76,31 +75,6 @@ fn configure(path: &Path, conflist: &str, force: bool) -> Result<()> {
 fn same(old: &str, new: &str) -> bool {
     let parse = |text| serde_json::from_str::<Value>(text).ok();
     parse(old).is_some_and(|old| Some(old) == parse(new))
-}
-
-/// Writes a file beside `path` and renames it, so that no one ever runs or reads half of it.
-fn replace(path: &Path, content: &mut impl Read, mode: u32) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).with_context(|| format!("{}: create", folder.display()))?;
-    let shown = path.display();
-    // Runtimes go by the file name's ending, and so do not take up the temporary file.
-    let mut file = tempfile::Builder::new()
-        .prefix(".beeline-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .with_context(|| format!("{}: create a file in it", folder.display()))?;
-    write(&mut file, content, mode).with_context(|| format!("{shown}: write"))?;
-    file.persist(path)
-        .with_context(|| format!("{shown}: replace"))?;
-    Ok(())
-}
-
-fn write(file: &mut NamedTempFile, content: &mut impl Read, mode: u32) -> io::Result<()> {
-    io::copy(content, file)?;
-    // The mode at creation was cut by the umask.
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()
 }
 
 /// Returns the interface of the default route with the lowest metric, if there is one.

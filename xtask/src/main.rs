@@ -1,5 +1,7 @@
 //! beeline's development commands: `cargo xtask <verb>`, one module a verb.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -10,6 +12,7 @@ mod build_ebpf;
 mod ci;
 mod conflist;
 mod demo;
+mod files;
 mod install;
 mod interrupt;
 mod lint;
@@ -46,8 +49,18 @@ enum Verb {
     Ci,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::BuildEbpf => build_ebpf::run().map(drop),
         Verb::Build(args) => build::run(&args),
         Verb::Install(args) => install::run(&args),

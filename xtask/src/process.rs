@@ -75,7 +75,7 @@ pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "xtask: {message}");
 }
 
-/// Prints `command` dimly, as it could be typed.
+/// Prints `command` dimly.
 pub(crate) fn echo(command: &Command) {
     let line = describe(command);
     let _ = if io::stderr().is_terminal() {
@@ -101,7 +101,11 @@ fn check(command: &Command, status: ExitStatus) -> Result<()> {
 }
 
 fn describe(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = command.get_program();
+    // The folder of rustup's cargo says nothing and is long.
+    let cargo = program.as_encoded_bytes().ends_with(b"/cargo");
+    let program = if cargo { "cargo".as_ref() } else { program };
+    let words = std::iter::once(program).chain(command.get_args());
     let words: Vec<_> = words
         .map(|word| word.to_string_lossy().into_owned())
         .collect();

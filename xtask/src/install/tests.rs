@@ -21,20 +21,6 @@ fn the_uplink_is_the_default_routes_of_lowest_metric() {
 }
 
 #[test]
-fn files_are_replaced_with_their_mode_and_nothing_is_left_beside_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("bin/beeline");
-    replace(&path, &mut b"old".as_slice(), 0o644).unwrap();
-    replace(&path, &mut b"new".as_slice(), 0o755).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-        0o755
-    );
-    assert_eq!(fs::read_dir(dir.path().join("bin")).unwrap().count(), 1);
-}
-
-#[test]
 fn a_different_configuration_is_kept_unless_forced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(CONFLIST);
