@@ -34,24 +34,37 @@ pub(crate) struct Linker {
     llvm: Option<u32>,
 }
 
-/// Finds a linker that reads the bitcode of LLVM `llvm`, or installs one.
-pub(crate) fn find(llvm: u32) -> Result<Linker> {
-    for path in [packages::find("bpf-linker", &[]), Some(own())]
+/// Finds a linker that reads the bitcode of LLVM `llvm`.
+pub(crate) fn find(llvm: u32) -> Option<Linker> {
+    let paths = [packages::find("bpf-linker", &[]), Some(own())];
+    paths
         .into_iter()
         .flatten()
-    {
-        match Linker::probe(&path) {
-            Ok(Some(linker)) => match linker.unfit(llvm) {
-                None => return Ok(linker),
-                Some(reason) => say(&format!("passing over {linker}: {reason}")),
-            },
-            Ok(None) => {}
-            Err(error) => say(&format!("passing over a bpf-linker: {error:#}")),
-        }
-    }
-    install(llvm)?;
+        .find_map(|path| match Linker::probe(&path) {
+            Ok(linker) => linker.filter(|linker| {
+                let reason = linker.unfit(llvm);
+                reason
+                    .iter()
+                    .for_each(|reason| say(&format!("passing over {linker}: {reason}")));
+                reason.is_none()
+            }),
+            Err(error) => {
+                say(&format!("passing over a bpf-linker: {error:#}"));
+                None
+            }
+        })
+}
+
+/// Installs our own linker, of LLVM `llvm` or newer.
+pub(crate) fn install(llvm: u32) -> Result<Linker> {
+    compile(llvm)?;
     let linker = Linker::probe(&own())?;
-    linker.with_context(|| format!("{}: not there after installing it", own().display()))
+    let linker =
+        linker.with_context(|| format!("{}: not there after installing it", own().display()))?;
+    match linker.unfit(llvm) {
+        None => Ok(linker),
+        Some(reason) => bail!("{linker}: {reason}"),
+    }
 }
 
 fn own() -> PathBuf {
@@ -111,8 +124,8 @@ fn linked_llvm(program: &[u8]) -> Option<u32> {
     after(b"libLLVM.so.").or_else(|| after(b"libLLVM-"))
 }
 
-/// Builds our own linker, against the distribution's LLVM.
-fn install(llvm: u32) -> Result<()> {
+/// Builds our own linker, against the LLVM of LLVM_PREFIX or the distribution's.
+fn compile(llvm: u32) -> Result<()> {
     let prefix = env::var_os("LLVM_PREFIX").map(PathBuf::from);
     let (llvm, prefix) = match prefix {
         Some(prefix) => (installed_llvm(&prefix)?, prefix),

@@ -63,16 +63,19 @@ struct Machine {
     system: Option<Rustc>,
 }
 
-/// Finds a compiler, or installs the distribution's.
-pub(crate) fn find() -> Result<Choice> {
-    if let Some(choice) = Machine::probe()?.choose(oldest())? {
-        return Ok(choice);
-    }
-    process::say("no rustc for BPF programs here");
-    let advice = || format!("no rustc for BPF programs; `{NIGHTLY}` would do too");
+/// Returns the compilers of this machine that do, in the order we prefer them.
+pub(crate) fn choices() -> Result<Vec<Choice>> {
+    Machine::probe()?.choices(oldest())
+}
+
+/// Installs the distribution's compiler.
+pub(crate) fn install() -> Result<Choice> {
+    let advice = || format!("no rustc for BPF programs; `{NIGHTLY}` may do too");
     packages::install(SYSTEM_PACKAGES).with_context(advice)?;
-    let choice = Machine::probe()?.choose(oldest())?;
-    choice
+    let system = choices()?
+        .into_iter()
+        .find(|choice| choice.origin == Origin::System);
+    system
         .with_context(|| format!("{SYSTEM}: too old, or without {TARGET}"))
         .with_context(advice)
 }
@@ -101,8 +104,8 @@ impl Machine {
         })
     }
 
-    /// Takes the first that does; one that was asked for and does not do is an error, not passed over.
-    fn choose(self, oldest: Version) -> Result<Option<Choice>> {
+    /// One that was asked for is the only choice: if it does not do, that is an error.
+    fn choices(self, oldest: Version) -> Result<Vec<Choice>> {
         let fresh = |rustc: &Rustc| rustc.version >= oldest;
         if let Some(rustc) = self.environment {
             if !fresh(&rustc) {
@@ -111,25 +114,31 @@ impl Machine {
             if rustc.core == Core::Absent {
                 bail!("{VARIABLE}: {rustc} has neither {TARGET} nor rust-src to build it from");
             }
-            return Ok(Some(Choice {
+            return Ok(vec![Choice {
                 rustc,
                 origin: Origin::Environment,
-            }));
+            }]);
         }
-        let with_source = |rustc: &Rustc| rustc.core != Core::Absent && fresh(rustc);
-        if let Some(rustc) = self.nightlies.into_iter().find(with_source) {
-            return Ok(Some(Choice {
-                rustc,
-                origin: Origin::Nightly,
-            }));
-        }
+        let nightlies = self
+            .nightlies
+            .into_iter()
+            .filter(|rustc| rustc.core != Core::Absent);
         let system = self
             .system
-            .filter(|rustc| rustc.core == Core::Prebuilt && fresh(rustc));
-        Ok(system.map(|rustc| Choice {
+            .into_iter()
+            .filter(|rustc| rustc.core == Core::Prebuilt);
+        let nightlies = nightlies.map(|rustc| Choice {
+            rustc,
+            origin: Origin::Nightly,
+        });
+        let system = system.map(|rustc| Choice {
             rustc,
             origin: Origin::System,
-        }))
+        });
+        Ok(nightlies
+            .chain(system)
+            .filter(|choice| fresh(&choice.rustc))
+            .collect())
     }
 }
 
@@ -168,6 +177,11 @@ impl Core {
 }
 
 impl Choice {
+    /// Tells whether no other compiler is to be tried if this one cannot be used after all.
+    pub(crate) fn is_final(&self) -> bool {
+        self.origin != Origin::Nightly
+    }
+
     /// Starts a cargo command (`build`, `check` …) that compiles for BPF with this compiler.
     pub(crate) fn cargo(&self, verb: &str) -> Command {
         // A nightly's own cargo knows its own library's manifests; Debian's may not be installed, and none is needed.

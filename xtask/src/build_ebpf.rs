@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::bpf_linker;
-use crate::bpf_rustc::{self, TARGET};
+use crate::bpf_linker::{self, Linker};
+use crate::bpf_rustc::{self, Choice, TARGET};
 use crate::files::replace;
 use crate::process::{self, say};
 use crate::workspace;
@@ -21,8 +21,7 @@ const RUSTFLAGS: [&str; 4] = [
 
 /// Builds the object and returns its path.
 pub(crate) fn run() -> Result<PathBuf> {
-    let choice = bpf_rustc::find()?;
-    let linker = bpf_linker::find(choice.rustc.llvm)?;
+    let (choice, linker) = toolchain()?;
     say(&format!("BPF programs: {choice}, with {linker}"));
 
     let folder = workspace::target().join("bpf");
@@ -38,6 +37,27 @@ pub(crate) fn run() -> Result<PathBuf> {
     let object = folder.join("beeline-ebpf.o");
     publish(&folder.join(TARGET).join("bpf/beeline-ebpf"), &object)?;
     Ok(object)
+}
+
+/// Returns a compiler and a linker that go together, and installs what is missing.
+pub(crate) fn toolchain() -> Result<(Choice, Linker)> {
+    let choices = bpf_rustc::choices()?;
+    // One that is complete comes before one that is not: no apt-get runs that need not.
+    let complete = |choice: &Choice| Some((choice.clone(), bpf_linker::find(choice.rustc.llvm)?));
+    if let Some(toolchain) = choices.iter().find_map(complete) {
+        return Ok(toolchain);
+    }
+    for choice in choices {
+        match bpf_linker::install(choice.rustc.llvm) {
+            Ok(linker) => return Ok((choice, linker)),
+            Err(error) if choice.is_final() => return Err(error),
+            Err(error) => say(&format!("passing over {choice}: {error:#}")),
+        }
+    }
+    let choice = bpf_rustc::install()?;
+    let llvm = choice.rustc.llvm;
+    let linker = bpf_linker::find(llvm).map_or_else(|| bpf_linker::install(llvm), Ok)?;
+    Ok((choice, linker))
 }
 
 /// Puts `built` in place by renaming; an equal object is left alone, so that nothing depending on it is rebuilt.

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use crate::bpf_rustc;
 use crate::build_ebpf;
 use crate::process;
 use crate::steps::Steps;
@@ -36,7 +35,7 @@ fn clippy() -> Result<()> {
 
 /// Runs clippy's compiler by hand, since `cargo clippy` would take the one of the host's toolchain.
 fn bpf_clippy() -> Result<()> {
-    let choice = bpf_rustc::find()?;
+    let (choice, _) = build_ebpf::toolchain()?;
     let mut cargo = choice.cargo("check");
     // A folder of its own: results of check with and without clippy are not told apart.
     cargo

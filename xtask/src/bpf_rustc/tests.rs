@@ -18,19 +18,22 @@ fn rustc(name: &str, minor: u32, core: Core) -> Rustc {
     }
 }
 
-fn chosen(machine: Machine) -> Option<(PathBuf, Origin)> {
-    let choice = machine.choose(OLDEST).unwrap();
-    choice.map(|choice| (choice.rustc.path, choice.origin))
+fn chosen(machine: Machine) -> Vec<(PathBuf, Origin)> {
+    let choices = machine.choices(OLDEST).unwrap();
+    let choices = choices.into_iter();
+    choices
+        .map(|choice| (choice.rustc.path, choice.origin))
+        .collect()
 }
 
 #[test]
-fn the_environment_comes_first() {
+fn a_compiler_of_the_environment_is_the_only_choice() {
     let machine = Machine {
         environment: Some(rustc("mine", 95, Core::Source)),
         nightlies: vec![rustc("nightly", 97, Core::Source)],
         system: Some(rustc("system", 96, Core::Prebuilt)),
     };
-    assert_eq!(chosen(machine), Some(("mine".into(), Origin::Environment)));
+    assert_eq!(chosen(machine), [("mine".into(), Origin::Environment)]);
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn an_unusable_compiler_of_the_environment_is_an_error() {
             system,
             ..Machine::default()
         };
-        let error = machine.choose(OLDEST).unwrap_err().to_string();
+        let error = machine.choices(OLDEST).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 }
@@ -62,7 +65,13 @@ fn a_nightly_without_rust_src_or_too_old_is_passed_over() {
         system: Some(rustc("system", 96, Core::Prebuilt)),
         ..Machine::default()
     };
-    assert_eq!(chosen(machine), Some(("good".into(), Origin::Nightly)));
+    assert_eq!(
+        chosen(machine),
+        [
+            ("good".into(), Origin::Nightly),
+            ("system".into(), Origin::System)
+        ]
+    );
 }
 
 #[test]
@@ -73,11 +82,11 @@ fn the_distributions_needs_its_prebuilt_core() {
     };
     assert_eq!(
         chosen(machine(96, Core::Prebuilt)),
-        Some(("system".into(), Origin::System))
+        [("system".into(), Origin::System)]
     );
-    assert_eq!(chosen(machine(85, Core::Prebuilt)), None);
-    assert_eq!(chosen(machine(96, Core::Source)), None);
-    assert_eq!(chosen(Machine::default()), None);
+    assert_eq!(chosen(machine(85, Core::Prebuilt)), []);
+    assert_eq!(chosen(machine(96, Core::Source)), []);
+    assert_eq!(chosen(Machine::default()), []);
 }
 
 #[test]
