@@ -3,24 +3,29 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use beeline::datapath::Datapath;
 
-use crate::node::Node;
+use crate::{config::NETWORK, node::Node};
 
 /// Counter of packets that went straight to a pod of the same node.
-pub const TO_POD: &str = "to_pod";
+pub const TO_POD: &str = "from_pod/to_pod";
 
 /// Counter of packets that went straight from a pod to the uplink, for a peer.
-pub const TO_PEER: &str = "to_peer";
+pub const TO_PEER: &str = "from_pod/to_peer";
 
 /// Counter of packets that went straight from the uplink to a pod.
-pub const FROM_UPLINK: &str = "from_uplink";
+pub const FROM_UPLINK: &str = "from_uplink/to_pod";
 
-/// Reads the counters of a node by name, summed over CPUs.
-///
-/// To be read from the `STATS` map pinned below [`Node::bpffs_dir`]; until then no node has counters, as a node in
-/// mode `bridge` has none.
-pub fn counters(_node: &Node) -> Result<BTreeMap<String, u64>> {
-    Ok(BTreeMap::new())
+/// Reads the packet counters of a node by program and outcome; none where no datapath is pinned.
+pub fn counters(node: &Node) -> Result<BTreeMap<String, u64>> {
+    let Some(datapath) = Datapath::open(&node.bpffs_dir(), NETWORK) else {
+        return Ok(BTreeMap::new());
+    };
+    let named = datapath.counters()?.into_iter().map(|counter| {
+        let name = format!("{}/{}", counter.hook.name(), counter.outcome.name());
+        (name, counter.count.packets)
+    });
+    Ok(named.collect())
 }
 
 /// By how much each counter grew; those that did not are left out.

@@ -1,2 +1,72 @@
-//! Development commands.
-fn main() {}
+//! beeline's development commands: `cargo xtask <verb>`, one module a verb.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bpf_linker;
+mod bpf_rustc;
+mod build;
+mod build_ebpf;
+mod ci;
+mod conflist;
+mod demo;
+mod files;
+mod install;
+mod interrupt;
+mod lint;
+mod packages;
+mod process;
+mod steps;
+mod test;
+mod version;
+mod workspace;
+
+/// Builds, installs, checks and shows beeline.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the BPF object, installing a toolchain for it if need be
+    BuildEbpf,
+    /// Build the plugin with its BPF object, and the test programs
+    Build(build::Args),
+    /// Build, then install the plugin and its network configuration on this node
+    Install(install::Args),
+    /// Check formatting and lints, of the host's code and the BPF programs
+    Lint,
+    /// Run the demo on network namespaces of this machine
+    Demo(demo::Args),
+    /// Run the tests: every tier, or those selected
+    Test(test::Args),
+    /// Run what CI runs: lint, test, then a short demo
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::BuildEbpf => build_ebpf::run().map(drop),
+        Verb::Build(args) => build::run(&args),
+        Verb::Install(args) => install::run(&args),
+        Verb::Lint => lint::run(),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Ci => ci::run(),
+    }
+}

@@ -1,0 +1,241 @@
+//! The distribution's packages that building and testing need: found, installed where we may, named where we may not.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+use anyhow::{Result, bail};
+use nix::unistd::Uid;
+
+use crate::process::{self, say};
+
+/// A file that shows that a package, or its like from elsewhere, is there.
+pub(crate) struct Requirement {
+    package: &'static str,
+    program: &'static str,
+    /// Where else than on PATH the program may be.
+    folders: &'static [&'static str],
+}
+
+const SBIN: &[&str] = &["/usr/sbin", "/sbin"];
+
+/// What the demo runs.
+pub(crate) const DEMO: &[Requirement] = &[
+    Requirement {
+        package: "iproute2",
+        program: "ip",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "nftables",
+        program: "nft",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "iperf3",
+        program: "iperf3",
+        folders: &[],
+    },
+];
+
+/// What the tests run, beyond what the demo does.
+pub(crate) const TEST: &[Requirement] = &[
+    Requirement {
+        package: "containernetworking-plugins",
+        program: "host-local",
+        folders: &["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"],
+    },
+    Requirement {
+        package: "tcpdump",
+        program: "tcpdump",
+        folders: SBIN,
+    },
+];
+
+/// Makes sure that what `requirements` name is there.
+pub(crate) fn require(requirements: &[&[Requirement]]) -> Result<()> {
+    let missing = requirements
+        .iter()
+        .flat_map(|part| part.iter())
+        .filter(|required| find(required.program, required.folders).is_none());
+    let missing: Vec<_> = missing.map(|required| required.package).collect();
+    install(&missing)
+}
+
+/// Finds a program on PATH, or in one of `folders`.
+pub(crate) fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<_> = env::split_paths(&path).collect();
+    let folders = folders.iter().map(PathBuf::from);
+    on_path
+        .into_iter()
+        .chain(folders)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Returns those of `packages` that dpkg does not have installed; all of them where there is no dpkg.
+pub(crate) fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    // dpkg-query fails if it does not know one of them, so each is asked for alone.
+    let installed = |package: &str| {
+        let format = ["--show", "--showformat=${db:Status-Status}"];
+        let status = process::output(Command::new("dpkg-query").args(format).arg(package));
+        status.is_ok_and(|status| status == "installed")
+    };
+    packages
+        .iter()
+        .copied()
+        .filter(|package| !installed(package))
+        .collect()
+}
+
+/// Installs `packages` with apt-get, or fails with what to run instead.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if let Err(advice) = Host::probe().may_install(packages) {
+        bail!("{advice}");
+    }
+    say(&format!("installing {} with apt-get", packages.join(" ")));
+    update();
+    let policy = process::output(plain("apt-cache").arg("policy").args(packages))?;
+    let absent = unavailable(&policy, packages);
+    if !absent.is_empty() {
+        bail!(
+            "{}: not among this distribution's packages",
+            absent.join(" ")
+        );
+    }
+    // Never at the price of a package that someone installed: apt then fails and says which.
+    let flags = ["install", "--yes", "--no-install-recommends", "--no-remove"];
+    process::run_quietly(plain("apt-get").args(flags).args(packages))
+}
+
+/// Refreshes apt's lists, once a run. A broken third-party source need not matter, so failing is not fatal.
+fn update() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = process::run_quietly(plain("apt-get").arg("update")) {
+            say(&format!("{error:#}; going on with the lists at hand"));
+        }
+    });
+}
+
+/// A command that asks nothing and speaks English.
+fn plain(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C");
+    command
+}
+
+/// What decides whether we may install packages here.
+struct Host {
+    root: bool,
+    apt: bool,
+}
+
+impl Host {
+    fn probe() -> Self {
+        let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let apt = has_apt(&os) && Path::new("/usr/bin/apt-get").exists();
+        Self {
+            root: Uid::effective().is_root(),
+            apt,
+        }
+    }
+
+    /// Says what to do instead if we may not.
+    fn may_install(&self, packages: &[&str]) -> Result<(), String> {
+        let list = packages.join(" ");
+        match (self.apt, self.root) {
+            (true, true) => Ok(()),
+            (true, false) => Err(format!(
+                "{list}: not installed; run `sudo apt-get install --no-install-recommends {list}`"
+            )),
+            (false, _) => Err(format!(
+                "{list}: not installed (Debian's names); install your distribution's equivalents"
+            )),
+        }
+    }
+}
+
+/// Tells from /etc/os-release whether this is Debian, Ubuntu or a child of theirs.
+fn has_apt(os_release: &str) -> bool {
+    let values = os_release.lines().filter_map(|line| {
+        line.strip_prefix("ID=")
+            .or_else(|| line.strip_prefix("ID_LIKE="))
+    });
+    values
+        .flat_map(|value| value.trim_matches(['"', '\'']).split_whitespace())
+        .any(|id| matches!(id, "debian" | "ubuntu"))
+}
+
+/// Returns those of `packages` for which `apt-cache policy` shows no candidate.
+fn unavailable<'a>(policy: &str, packages: &[&'a str]) -> Vec<&'a str> {
+    let has_candidate = |package: &str| {
+        let heading = format!("{package}:");
+        let section = policy.lines().skip_while(|line| *line != heading).skip(1);
+        let mut section = section.take_while(|line| line.starts_with(' '));
+        section
+            .find_map(|line| line.trim().strip_prefix("Candidate: "))
+            .is_some_and(|candidate| candidate != "(none)")
+    };
+    packages
+        .iter()
+        .copied()
+        .filter(|package| !has_candidate(package))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debian_and_its_children_have_apt() {
+        assert!(has_apt("NAME=\"Debian GNU/Linux\"\nID=debian\n"));
+        assert!(has_apt("ID=ubuntu\nID_LIKE=debian\n"));
+        assert!(has_apt("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"));
+        assert!(!has_apt(
+            "ID=fedora\nID_LIKE='rhel centos'\nVARIANT_ID=debian\n"
+        ));
+        assert!(!has_apt(""));
+    }
+
+    #[test]
+    fn only_root_with_apt_installs_and_others_are_told_how() {
+        let advice = |root, apt| Host { root, apt }.may_install(&["iperf3", "nftables"]);
+        assert_eq!(advice(true, true), Ok(()));
+        let sudo = "run `sudo apt-get install --no-install-recommends iperf3 nftables`";
+        assert!(advice(false, true).unwrap_err().ends_with(sudo));
+        assert!(advice(true, false).unwrap_err().contains("Debian's names"));
+    }
+
+    #[test]
+    fn packages_without_a_candidate_are_unavailable() {
+        let policy = "\
+iperf3:
+  Installed: (none)
+  Candidate: 3.12-1
+  Version table:
+     3.12-1 500
+rustc-web:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+";
+        let packages = ["iperf3", "rustc-web", "unheard-of"];
+        assert_eq!(unavailable(policy, &packages), ["rustc-web", "unheard-of"]);
+    }
+
+    #[test]
+    fn programs_are_found_on_path_and_in_the_named_folders() {
+        assert!(find("sh", &[]).is_some());
+        assert!(find("beeline-no-such-program", SBIN).is_none());
+    }
+}

@@ -1,0 +1,152 @@
+//! `test`: the tiers, from plain unit tests to nodes made of network namespaces.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use nix::unistd::Uid;
+
+use crate::process::{self, say};
+use crate::steps::Steps;
+use crate::{build, build_ebpf, interrupt, packages, workspace};
+
+/// Which tiers to run; none selected means all.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Run the unit tests, which need no root
+    #[arg(long)]
+    unit: bool,
+    /// Run the BPF programs in the kernel, on made-up packets
+    #[arg(long)]
+    bpf: bool,
+    /// Run the plugin end to end, on nodes made of network namespaces
+    #[arg(long)]
+    netns: bool,
+}
+
+impl Args {
+    /// Returns the selection, all if there is none.
+    fn selected(&self) -> Self {
+        let all = !(self.unit || self.bpf || self.netns);
+        Self {
+            unit: self.unit || all,
+            bpf: self.bpf || all,
+            netns: self.netns || all,
+        }
+    }
+}
+
+/// Runs every selected tier, even if an earlier one failed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let selected = args.selected();
+    interrupt::survive()?;
+    // Without the object not even the plugin's unit tests compile.
+    build_ebpf::run()?;
+
+    let mut steps = Steps::default();
+    if selected.unit {
+        steps.step("unit", unit);
+    }
+    if selected.bpf {
+        steps.step("bpf", bpf);
+    }
+    if selected.netns {
+        steps.step("netns", netns);
+    }
+    steps.finish()
+}
+
+fn unit() -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "beeline-common",
+        "--package",
+        "beeline",
+    ]);
+    process::run(cargo.args(["--package", "xtask"]))
+}
+
+fn bpf() -> Result<()> {
+    require_root()?;
+    let mut cargo = workspace::cargo();
+    process::run(cargo.args(["test", "--package", "beeline-tests", "--test", "bpf"]))
+}
+
+fn netns() -> Result<()> {
+    require_root()?;
+    packages::require(&[packages::DEMO, packages::TEST])?;
+    build::host(true)?;
+    let failpoints = build_failpoints()?;
+
+    let mut cargo = workspace::cargo();
+    cargo.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "beeline-tests",
+        "--lib",
+        "--test",
+        "e2e",
+    ]);
+    cargo.env("BEELINE_BIN", workspace::release_bin("beeline"));
+    cargo.env("BEELINE_FAILPOINTS_BIN", failpoints);
+    let tested = process::run(&mut cargo);
+    let cleaned = clean();
+    tested.and(cleaned)
+}
+
+/// Builds the plugin whose steps tests can make fail; in a folder of its own, to keep it from being installed.
+fn build_failpoints() -> Result<PathBuf> {
+    let folder = workspace::target().join("failpoints");
+    let mut cargo = workspace::cargo();
+    cargo.args([
+        "build",
+        "--package",
+        "beeline",
+        "--features",
+        "failpoints",
+        "--target-dir",
+    ]);
+    process::run(cargo.arg(&folder))?;
+    Ok(folder.join("debug/beeline"))
+}
+
+fn require_root() -> Result<()> {
+    if !Uid::effective().is_root() {
+        bail!("needs root; run `sudo -E cargo xtask test` or select --unit");
+    }
+    Ok(())
+}
+
+/// Sweeps up namespaces that tests left behind, out of reach of another Ctrl-C.
+fn clean() -> Result<()> {
+    let demo = workspace::release_bin("beeline-demo");
+    if !demo.exists() {
+        say("no target/release/beeline-demo, so left-over namespaces stay");
+        return Ok(());
+    }
+    process::run(Command::new(demo).arg("--cleanup").process_group(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiers(args: &Args) -> [bool; 3] {
+        [args.unit, args.bpf, args.netns]
+    }
+
+    #[test]
+    fn no_selection_means_all_tiers() {
+        assert_eq!(tiers(&Args::default().selected()), [true; 3]);
+        let unit = Args {
+            unit: true,
+            ..Args::default()
+        };
+        assert_eq!(tiers(&unit.selected()), [true, false, false]);
+    }
+}
