@@ -72,7 +72,7 @@ fn mutate_once(frame: &mut Frame, random: &mut Random, at_least: usize) {
             let which = random.below(v4.len());
             match address {
                 4 => write(frame, at, &v4[which].octets()),
-                // An IPv4 address in IPv6's clothes is not to be taken for the real one.
+                // An IPv4 address in IPv6's clothes (RFC 4291, section 2.5.5.2).
                 _ if random.below(4) == 0 => write(frame, at, &v4[which].to_ipv6_mapped().octets()),
                 _ => write(frame, at, &v6[which].octets()),
             }
