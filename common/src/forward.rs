@@ -179,3 +179,6 @@ impl Ethernet {
         packet.store(0, [a, b, c, d, e, f, g, h, i, j, k, l])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,3 +192,6 @@ const fn decremented_checksum(checksum: u16) -> u16 {
     let sum = checksum as u32 + 0x0100;
     (sum + (sum >= 0xffff) as u32) as u16
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub use mac::Mac;
 pub use packet::{Packet, TooShort};
 pub use stats::{Count, Hook, Outcome, Pass};
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

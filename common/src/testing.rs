@@ -1,1 +1,19 @@
+//! Packets, maps and a small cluster in memory: for this crate's tests, and for those that compare the loaded
+//! programs with this crate.
 
+mod build;
+mod checksum;
+mod cluster;
+mod frame;
+mod maps;
+mod mutate;
+
+pub use build::{Builder, Transport, packet};
+pub use checksum::{checksum, checksums_hold};
+pub use cluster::{
+    Attached, CLIENT, GATEWAY, Node, PEER, SERVER, STRANGER, SUBPEER, THIRD, UPLINK, UPLINK_MAC,
+    cluster, seeds,
+};
+pub use frame::Frame;
+pub use maps::HostMaps;
+pub use mutate::{Random, mutate};

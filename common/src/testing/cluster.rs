@@ -1,0 +1,141 @@
+//! A small cluster, seen from one of its nodes.
+//!
+//! ```text
+//! CLIENT, SERVER, THIRD ── bridge (GATEWAY) ── UPLINK ── PEER    10.244.2.0/24    fd00:244:2::/64
+//!                                                     └─ SUBPEER 10.244.2.128/25  fd00:244:2:0:8000::/65
+//! ```
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::vec::Vec;
+
+use super::{Builder, Frame, HostMaps, Transport, packet};
+use crate::{Address, Mac, Peer, Pod};
+
+/// A pod of this node.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached {
+    /// The host veth's interface index.
+    pub ifindex: u32,
+    /// The container veth's address.
+    pub mac: Mac,
+    /// The pod's IPv4 address.
+    pub v4: Ipv4Addr,
+    /// The pod's IPv6 address.
+    pub v6: Ipv6Addr,
+}
+
+/// Another node, with a pod of its.
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    /// The node's IPv4 address.
+    pub v4: Ipv4Addr,
+    /// The node's IPv6 address.
+    pub v6: Ipv6Addr,
+    /// The IPv4 address of one of its pods.
+    pub pod_v4: Ipv4Addr,
+    /// The IPv6 address of one of its pods.
+    pub pod_v6: Ipv6Addr,
+}
+
+const fn attached(number: u8) -> Attached {
+    Attached {
+        ifindex: 10 + number as u32,
+        mac: Mac([0x0a, 0x58, 10, 244, 1, number]),
+        v4: Ipv4Addr::new(10, 244, 1, number),
+        v6: Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, number as u16),
+    }
+}
+
+/// The pod that most packets come from.
+pub const CLIENT: Attached = attached(2);
+/// The pod that most packets go to.
+pub const SERVER: Attached = attached(3);
+/// A third pod of the node.
+pub const THIRD: Attached = attached(4);
+
+/// The bridge's address.
+pub const GATEWAY: Mac = Mac([0x0a, 0x58, 0xc0, 0xff, 0xee, 1]);
+/// The uplink's interface index.
+pub const UPLINK: u32 = 21;
+/// The uplink's address.
+pub const UPLINK_MAC: Mac = Mac([0x02, 0, 192, 168, 1, 11]);
+
+/// The node that has the wider CIDRs.
+pub const PEER: Node = Node {
+    v4: Ipv4Addr::new(192, 168, 1, 12),
+    v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 12),
+    pod_v4: Ipv4Addr::new(10, 244, 2, 5),
+    pod_v6: Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0, 0, 0, 5),
+};
+
+/// The node that has the upper halves of those of [`PEER`].
+pub const SUBPEER: Node = Node {
+    v4: Ipv4Addr::new(192, 168, 1, 13),
+    v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 13),
+    pod_v4: Ipv4Addr::new(10, 244, 2, 200),
+    pod_v6: Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0x8000, 0, 0, 5),
+};
+
+/// A host that is no pod, and in no peer's CIDR; its node addresses are the routers to it.
+pub const STRANGER: Node = Node {
+    v4: Ipv4Addr::new(192, 168, 1, 1),
+    v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1),
+    pod_v4: Ipv4Addr::new(203, 0, 113, 9),
+    pod_v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9),
+};
+
+/// The maps of the node; its uplink has an MTU of 1500.
+pub fn cluster() -> HostMaps {
+    let mut maps = HostMaps::default();
+    for pod in [CLIENT, SERVER, THIRD] {
+        let value = Pod {
+            ifindex: pod.ifindex,
+            mac: pod.mac,
+            gateway: GATEWAY,
+        };
+        maps.add_pod(pod.v4, value);
+        maps.add_pod(pod.v6, value);
+    }
+    for (node, v4_length, v6_length) in [(PEER, 24, 64), (SUBPEER, 25, 65)] {
+        maps.add_peer(node.pod_v4, v4_length, peer(node.v4));
+        maps.add_peer(node.pod_v6, v6_length, peer(node.v6));
+    }
+    maps
+}
+
+fn peer(node: impl Into<IpAddr>) -> Peer {
+    Peer {
+        node: Address::from(node.into()),
+        ifindex: UPLINK,
+        mtu: 1500,
+    }
+}
+
+/// Packets that [`CLIENT`] sends, or that come in for it at the uplink: one of each kind that is judged differently,
+/// to be mutated.
+pub fn seeds() -> Vec<Frame> {
+    let pairs: [(IpAddr, IpAddr, Mac); 10] = [
+        (CLIENT.v4.into(), SERVER.v4.into(), SERVER.mac),
+        (CLIENT.v4.into(), SERVER.v4.into(), GATEWAY),
+        (CLIENT.v4.into(), PEER.pod_v4.into(), GATEWAY),
+        (CLIENT.v4.into(), STRANGER.pod_v4.into(), GATEWAY),
+        (PEER.pod_v4.into(), CLIENT.v4.into(), UPLINK_MAC),
+        (CLIENT.v6.into(), SERVER.v6.into(), SERVER.mac),
+        (CLIENT.v6.into(), SERVER.v6.into(), GATEWAY),
+        (CLIENT.v6.into(), SUBPEER.pod_v6.into(), GATEWAY),
+        (STRANGER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
+        (PEER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
+    ];
+    let kinds: [fn(Builder) -> Builder; 5] = [
+        |seed| seed,
+        |seed| seed.transport(Transport::Tcp { options: 12 }),
+        |seed| seed.transport(Transport::Udp),
+        |seed| seed.transport(Transport::Icmp { kind: 8 }),
+        |seed| seed.transport(Transport::Icmp { kind: 128 }),
+    ];
+    let build = |(source, destination, mac): (IpAddr, IpAddr, Mac)| {
+        let seed = packet(source, destination).macs(CLIENT.mac, mac);
+        kinds.map(|kind| kind(seed.clone()).frame())
+    };
+    pairs.into_iter().flat_map(build).collect()
+}

@@ -1,0 +1,113 @@
+//! The object itself: what it loads and pins.
+
+use std::{fs, path::Path};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use beeline_common::{
+    Address, Cidr, Count, Hook, Peer, Pod, PrefixTable,
+    abi::{MAX_PEERS, MAX_PODS, names},
+    stats,
+    testing::{CLIENT, cluster},
+};
+
+use crate::{
+    lab::{lab, load, program},
+    sandbox::{BPFFS, sandboxed},
+};
+
+const NAMES: [&str; 4] = [names::PODS, names::PEERS, names::PREFIXES, names::STATS];
+
+fn pin(name: &str) -> MapData {
+    let path = Path::new(BPFFS).join(name);
+    MapData::from_pin(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_maps_are_pinned_by_their_names_and_no_others() {
+    lab(|_| {
+        let mut pinned: Vec<_> = fs::read_dir(BPFFS)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            // A kernel with CONFIG_BPF_PRELOAD puts its own files here.
+            .filter(|name| !name.ends_with(".debug"))
+            .collect();
+        pinned.sort();
+        let mut expected = NAMES.to_vec();
+        expected.sort();
+        assert_eq!(pinned, expected);
+        for name in NAMES {
+            let info = MapInfo::from_pin(Path::new(BPFFS).join(name)).unwrap();
+            assert_eq!(info.name_as_str(), Some(name));
+        }
+    });
+}
+
+#[test]
+fn pinned_maps_reopen_with_the_layout_of_the_abi() {
+    lab(|_| {
+        let cluster = cluster();
+        let pods: HashMap<_, Address, Pod> = Map::HashMap(pin(names::PODS)).try_into().unwrap();
+        for (address, pod) in &cluster.pods {
+            assert_eq!(pods.get(address, 0).unwrap(), *pod);
+        }
+        let peers: HashMap<_, Cidr, Peer> = Map::HashMap(pin(names::PEERS)).try_into().unwrap();
+        for (cidr, peer) in &cluster.peers {
+            assert_eq!(peers.get(cidr, 0).unwrap(), *peer);
+        }
+        let tables: Array<_, PrefixTable> = Map::Array(pin(names::PREFIXES)).try_into().unwrap();
+        assert_eq!(tables.len(), 2);
+        for (family, table) in (0..).zip(cluster.prefixes) {
+            assert_eq!(Some(tables.get(&family, 0).unwrap()), table);
+        }
+        let counts: PerCpuArray<_, Count> = Map::PerCpuArray(pin(names::STATS)).try_into().unwrap();
+        assert_eq!(counts.len(), stats::HOOKS * stats::OUTCOMES);
+        for (name, entries) in [(names::PODS, MAX_PODS), (names::PEERS, MAX_PEERS)] {
+            assert_eq!(pin(name).info().unwrap().max_entries(), entries);
+        }
+    });
+}
+
+#[test]
+fn a_second_load_takes_over_the_pinned_maps() {
+    lab(|_| {
+        let mut second = load();
+        for hook in Hook::ALL {
+            program(&mut second, hook).load().unwrap();
+        }
+        let pods = second.map(names::PODS).unwrap();
+        let pods: HashMap<_, Address, Pod> = pods.try_into().unwrap();
+        let address = Address::from_v4(CLIENT.v4.octets());
+        assert_eq!(pods.get(&address, 0).unwrap().ifindex, CLIENT.ifindex);
+    });
+}
+
+#[test]
+fn pins_outlive_the_loader() {
+    sandboxed(|| {
+        drop(load());
+        for name in NAMES {
+            pin(name);
+        }
+    });
+}
+
+/// Says how large the programs are (`--nocapture` shows it).
+#[test]
+fn the_programs_are_small_enough_to_read() {
+    lab(|lab| {
+        for hook in Hook::ALL {
+            let info = program(&mut lab.ebpf, hook).info().unwrap();
+            assert_eq!(info.name_as_str(), Some(hook.name()));
+            assert_eq!(info.gpl_compatible(), Some(true));
+            let instructions = info.size_translated().expect("a size") / 8;
+            let verified = info.verified_instruction_count().expect("a count");
+            eprintln!(
+                "{}: {instructions} instructions, {} bytes of machine code, {verified} verified",
+                hook.name(),
+                info.size_jitted(),
+            );
+            // The verifier gives up at a million; far below that, something went wrong.
+            assert!(verified < 10_000, "{verified}");
+        }
+    });
+}
