@@ -32,8 +32,6 @@ pub struct Header {
     pub protocol: u8,
     /// The family, hence the layout of the header.
     pub family: Family,
-    /// The packet's length in bytes, from this header on; of an aggregate (GSO) it says nothing.
-    pub length: u32,
     /// IPv4's header checksum; 0 for IPv6, which has none.
     checksum: u16,
 }
@@ -97,7 +95,8 @@ impl Header {
     pub fn wire_length<P: Packet>(&self, packet: &P) -> Result<u32, TooShort> {
         let segment = packet.segment_size();
         if segment == 0 {
-            return Ok(self.length);
+            // Not what the header says: the wire carries the frame as it is.
+            return Ok(packet.length().saturating_sub(ETHERNET as u32));
         }
         let transport = match self.protocol {
             TCP => {
@@ -125,8 +124,8 @@ fn parse_v4<P: Packet>(packet: &P) -> Result<Header, Pass> {
     let [
         version_ihl,
         _,
-        l0,
-        l1,
+        _,
+        _,
         _,
         _,
         f0,
@@ -159,14 +158,13 @@ fn parse_v4<P: Packet>(packet: &P) -> Result<Header, Pass> {
         hop_limit,
         protocol,
         family: Family::V4,
-        length: u32::from(u16::from_be_bytes([l0, l1])),
         checksum: u16::from_be_bytes([c0, c1]),
     })
 }
 
 #[inline(always)]
 fn parse_v6<P: Packet>(packet: &P) -> Result<Header, Pass> {
-    let [version, _, _, _, l0, l1, protocol, hop_limit] = packet.load(ETHERNET)?;
+    let [version, _, _, _, _, _, protocol, hop_limit] = packet.load(ETHERNET)?;
     if version >> 4 != 6 {
         return Err(Pass::NotIp);
     }
@@ -175,13 +173,18 @@ fn parse_v6<P: Packet>(packet: &P) -> Result<Header, Pass> {
         FRAGMENT_HEADER => return Err(Pass::Fragment),
         _ => return Err(Pass::Options),
     }
+    let source = Address::from_v6(packet.load(ETHERNET + 8)?);
+    let destination = Address::from_v6(packet.load(ETHERNET + 24)?);
+    // An IPv4-mapped address belongs into no packet (RFC 4291, section 2.5.5.2), and would be taken for an IPv4 pod's.
+    if source.family() == Family::V4 || destination.family() == Family::V4 {
+        return Err(Pass::NotIp);
+    }
     Ok(Header {
-        source: Address::from_v6(packet.load(ETHERNET + 8)?),
-        destination: Address::from_v6(packet.load(ETHERNET + 24)?),
+        source,
+        destination,
         hop_limit,
         protocol,
         family: Family::V6,
-        length: 40 + u32::from(u16::from_be_bytes([l0, l1])),
         checksum: 0,
     })
 }

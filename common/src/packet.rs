@@ -13,6 +13,9 @@ pub trait Packet {
     /// Ethernet header; the checksums inside the packet do not.
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), TooShort>;
 
+    /// The frame's length in bytes, from its Ethernet header on.
+    fn length(&self) -> u32;
+
     /// The length of each transport payload that the packet will be cut into on the wire (GSO), in bytes; 0 if it
     /// goes out as it is.
     fn segment_size(&self) -> u32;

@@ -136,6 +136,11 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
+    fn length(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
     fn segment_size(&self) -> u32 {
         // SAFETY: as for `ifindex`.
         unsafe { (*self.raw()).gso_size }

@@ -9,6 +9,8 @@ use std::process::Command;
 use std::{io, thread};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -33,10 +35,29 @@ pub struct Namespace {
     handle: File,
 }
 
+/// Makes the directory a shared mount, as `ip netns add` would: if that came later, it would hide the names that are
+/// there, and they could not be removed any more.
+fn share_directory() -> Result<()> {
+    fs::create_dir_all(DIRECTORY)?;
+    let directory = File::open(DIRECTORY)?;
+    // Others may be at the same thing.
+    let _lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let mount =
+        |from: Option<&str>, flags| mount(from, DIRECTORY, None::<&str>, flags, None::<&str>);
+    match mount(None, MsFlags::MS_SHARED | MsFlags::MS_REC) {
+        Err(Errno::EINVAL) => {
+            mount(Some(DIRECTORY), MsFlags::MS_BIND | MsFlags::MS_REC)?;
+            mount(None, MsFlags::MS_SHARED | MsFlags::MS_REC)?;
+        }
+        shared => shared?,
+    }
+    Ok(())
+}
+
 impl Namespace {
     /// Creates a namespace with its loopback up.
     pub fn create(name: &str, ipv6: Ipv6) -> Result<Self> {
-        fs::create_dir_all(DIRECTORY).with_context(|| format!("{DIRECTORY}: create"))?;
+        share_directory().with_context(|| format!("{DIRECTORY}: prepare"))?;
         let path = Path::new(DIRECTORY).join(name);
         // Refuses a name that exists, which would be another owner's.
         File::create_new(&path).with_context(|| format!("namespace {name}: create"))?;

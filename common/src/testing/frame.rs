@@ -65,6 +65,10 @@ impl Frame {
 }
 
 impl Packet for Frame {
+    fn length(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
     fn load<const N: usize>(&self, offset: usize) -> Result<[u8; N], TooShort> {
         let bytes = self.bytes.get(offset..).and_then(|rest| rest.first_chunk());
         bytes.copied().ok_or(TooShort)

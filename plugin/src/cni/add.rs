@@ -312,7 +312,9 @@ impl Attaching<'_> {
             Made::FastPath { ifindex, addresses } => {
                 let addresses: Vec<_> = addresses.iter().map(IpNetwork::ip).collect();
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {
-                    Some(datapath) => datapath.remove_pod(*ifindex, &addresses),
+                    Some(datapath) => datapath
+                        .remove_pod(*ifindex, &addresses)
+                        .and(datapath.detach_pod(*ifindex)),
                     None => Ok(()),
                 }
             }

@@ -65,6 +65,7 @@ pub(super) async fn detach(
     let steps = [
         leave_fast_path(plan, attachment.as_ref()),
         delete_veth(host, plan, id, netns).await,
+        detach_programs(plan, attachment.as_ref()),
         forget_neighbours(host, plan, attachment.as_ref()).await,
         leave_masquerade(plan, attachment.as_ref()),
         call.release(id),
@@ -80,16 +81,30 @@ pub(super) async fn detach(
     Err(first)
 }
 
+/// The datapath and the attachment, if both are there.
+fn on_fast_path<'a>(
+    plan: &Plan,
+    attachment: Option<&'a Attachment>,
+) -> Option<(Datapath, &'a Attachment)> {
+    let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network)?;
+    Some((datapath, attachment?))
+}
+
 fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
     fault!("del-fast-path");
-    let Some(attachment) = attachment else {
-        return Ok(());
-    };
-    let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) else {
+    let Some((datapath, attachment)) = on_fast_path(plan, attachment) else {
         return Ok(());
     };
     let addresses: Vec<_> = attachment.addresses.iter().map(IpNetwork::ip).collect();
     datapath.remove_pod(attachment.ifindex, &addresses)
+}
+
+fn detach_programs(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
+    fault!("del-detach");
+    match on_fast_path(plan, attachment) {
+        Some((datapath, attachment)) => datapath.detach_pod(attachment.ifindex),
+        None => Ok(()),
+    }
 }
 
 async fn delete_veth(

@@ -78,11 +78,17 @@ impl Datapath {
         })
     }
 
-    /// Takes a pod off the fast path; one that is not there is success.
+    /// Sends nothing more to a pod by the fast path; one that is not there is success.
     pub fn remove_pod(&self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
-        let removed = pods::remove(&self.pins, addresses, ifindex);
-        load::detach(&self.pins, Hook::FromPod, ifindex)?;
-        removed
+        pods::remove(&self.pins, addresses, ifindex)
+    }
+
+    /// Detaches the program for what a pod sends; not attached is success.
+    ///
+    /// The kernel waits for an RCU grace period (some 10 ms) to detach from an interface that lives. Deleting the
+    /// interface first, which waits anyway, makes this cheap.
+    pub fn detach_pod(&self, ifindex: u32) -> Result<()> {
+        load::detach(&self.pins, Hook::FromPod, ifindex)
     }
 
     /// Whether the program for what the pod sends is attached.

@@ -230,3 +230,27 @@ fn a_packet_cut_off_within_its_headers_passes() {
         }
     }
 }
+
+#[test]
+fn an_ipv4_address_in_an_ipv6_header_is_no_pods() {
+    let mapped = |v4: core::net::Ipv4Addr| v4.to_ipv6_mapped();
+    for (to, mac) in [
+        (SERVER.v4, SERVER.mac),
+        (SERVER.v4, GATEWAY),
+        (PEER.pod_v4, GATEWAY),
+    ] {
+        let frame = packet(mapped(CLIENT.v4), mapped(to))
+            .macs(CLIENT.mac, mac)
+            .frame();
+        assert_eq!(sent(&frame).0, Verdict::Pass(Pass::NotIp));
+    }
+}
+
+#[test]
+fn a_frame_longer_than_its_header_says_is_not_sent_beyond_the_mtu() {
+    for (packet, header) in outgoing(&CLIENT, &PEER).into_iter().zip([34, 54]) {
+        let short = packet.clone().payload(0).frame();
+        let lying = packet.payload(3000).frame().with(0, &short.bytes[..header]);
+        assert_eq!(sent(&lying).0, Verdict::Pass(Pass::TooBig));
+    }
+}
