@@ -58,7 +58,7 @@ pub(super) fn configure(netns: &Netns, ifname: &str, conf: &NetConf, lease: &Lea
                 container.add_address(link.index, ip.address, dad).await?;
             }
             container.set_up(link.index).await?;
-            fault!("container-up");
+            fault!("add-container-up");
             if conf.enable_dad {
                 container.wait_for_dad(link.index, DAD_TIMEOUT).await?;
             }

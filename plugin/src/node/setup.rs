@@ -94,15 +94,15 @@ async fn attempt(
 ) -> Result<(Bridge, Record)> {
     let (bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
     changes.bridge = created.then_some(bridge.index);
-    fault!("bridge");
+    fault!("setup-bridge");
     if plan.bridge.gateway {
         forward(plan)?;
     }
     let neighbourhood = Neighbourhood::find(netlink, &plan.datapath).await?;
     install_routes(netlink, plan, store, &neighbourhood, changes).await?;
-    fault!("routes");
+    fault!("setup-routes");
     apply_masquerade(plan, changes)?;
-    fault!("masquerade");
+    fault!("setup-masquerade");
     let degraded = match plan.datapath.mode {
         Mode::Bridge => None,
         Mode::Ebpf if !neighbourhood.problems.is_empty() => {
@@ -124,7 +124,7 @@ async fn attempt(
     announce(&record);
     store.save_record(&record)?;
     changes.record = true;
-    fault!("record");
+    fault!("setup-record");
     Ok((bridge, record))
 }
 
@@ -214,7 +214,7 @@ fn load(plan: &Plan, neighbourhood: &Neighbourhood, changes: &mut Changes) -> Re
     };
     changes.datapath = loaded;
     let configured = (|| {
-        fault!("load");
+        fault!("setup-load");
         for uplink in &neighbourhood.uplinks {
             if !datapath.has_uplink(uplink.index) {
                 datapath.add_uplink(&uplink.name, uplink.index)?;

@@ -5,6 +5,7 @@
 mod cni;
 mod connectivity;
 mod datapath;
+mod faults;
 mod fixture;
 mod lifecycle;
 mod masquerade;
