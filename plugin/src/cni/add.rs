@@ -110,7 +110,7 @@ impl Attaching<'_> {
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
         node.store.save_attachment(&attachment)?;
         fault!("add-record-addresses");
-        container::add_default_routes(conf, &mut lease);
+        container::add_default_routes(conf, &mut lease)?;
 
         if conf.is_gateway {
             for ip in &lease.ips {

@@ -5,6 +5,7 @@
 mod cni;
 mod connectivity;
 mod datapath;
+mod external_ipam;
 mod faults;
 mod fixture;
 mod lifecycle;
