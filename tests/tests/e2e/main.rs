@@ -13,3 +13,4 @@ mod masquerade;
 mod measuring;
 mod packets;
 mod refusals;
+mod repair;
