@@ -4,6 +4,7 @@
 //! as a container runtime does. Everything is named after its owner and removed on drop, also when a test panics;
 //! [`sweep`] removes what a killed process left.
 
+pub mod bench;
 pub mod config;
 pub mod datapath;
 pub mod demo;
