@@ -151,14 +151,30 @@ impl Bars<'_> {
             let figure = short(value.median);
             // Below that width neighbours would touch; the figures are in the tables.
             if extent(&figure, FIGURE_SIZE) as f64 <= width * slot + 4.0 {
-                text(
-                    area,
-                    &figure,
-                    (center, high.min(from.1) - 8),
-                    &Style::new(FIGURE_SIZE).centered(),
-                )?;
+                let limit = self.limit.map(|_| pixel(left, 1.0).1);
+                let at = (center, figure_row(high.min(from.1), limit));
+                text(area, &figure, at, &Style::new(FIGURE_SIZE).centered())?;
             }
         }
         Ok(())
+    }
+}
+
+/// Where the figure of a bar goes: on top of it, or of the limit's line if that would strike the figure through.
+fn figure_row(top: i32, limit: Option<i32>) -> i32 {
+    let row = top - 8;
+    let struck = limit.filter(|limit| (row - limit).abs() < 9);
+    struck.map_or(row, |limit| limit - 9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_limit_does_not_strike_figures_through() {
+        assert_eq!(figure_row(100, None), 92);
+        assert_eq!(figure_row(100, Some(60)), 92);
+        assert_eq!(figure_row(100, Some(90)), 81);
     }
 }

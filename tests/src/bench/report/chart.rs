@@ -207,19 +207,28 @@ pub(super) fn extent(words: &str, size: u32) -> i32 {
     (words.chars().count() as f64 * f64::from(size) * CHARACTER).ceil() as i32
 }
 
-/// Breaks text into lines no wider than this, unless a word is.
+/// Breaks text into as few lines as this width allows, unless a word is wider, and those as even as can be.
 pub(super) fn wrapped(words: &str, size: u32, width: i32) -> Vec<String> {
+    let lines = filled(words, size, width);
+    let even = (1..width).map(|width| filled(words, size, width));
+    let mut even = even.filter(|even| even.len() == lines.len());
+    even.next().unwrap_or(lines)
+}
+
+fn filled(words: &str, size: u32, width: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in words.split(' ') {
+    for word in words.split_inclusive([' ', '-']) {
         match lines.last_mut() {
-            Some(line) if extent(line, size) + extent(word, size) + 4 <= width => {
-                line.push(' ');
+            Some(line) if extent((line.clone() + word).trim_end(), size) <= width => {
                 line.push_str(word);
             }
             _ => lines.push(word.to_owned()),
         }
     }
     lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -227,8 +236,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_names_break_at_spaces() {
+    fn long_names_break_at_spaces_and_hyphens() {
         assert_eq!(wrapped("one two three", 10, 60), ["one two", "three"]);
+        assert_eq!(
+            wrapped("TCP stream, 8 flows", 10, 90),
+            ["TCP stream,", "8 flows"]
+        );
+        assert_eq!(
+            wrapped("udp-small-packets", 10, 70),
+            ["udp-small-", "packets"]
+        );
         assert_eq!(wrapped("unbreakable", 10, 10), ["unbreakable"]);
     }
 

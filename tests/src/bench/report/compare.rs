@@ -125,10 +125,7 @@ fn missing(run: &str, of: &BTreeMap<String, Figure>, other: &BTreeMap<String, Fi
         .collect();
     match only.first() {
         None => String::new(),
-        Some(first) => format!(
-            "{} figures are only in {run}, such as {first}.\n",
-            only.len()
-        ),
+        Some(first) => format!("Only in {run}: {}, such as {first}.\n", only.len()),
     }
 }
 
@@ -196,4 +193,77 @@ fn traffic(one: &Measurement) -> String {
         one.case,
         services(one.services)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit that makes ten, and beeline with these rates.
+    fn run(rounds: [f64; 5]) -> Results {
+        let measurement = |contender: &str, rounds: [f64; 5]| Measurement {
+            case: "tcp-stream".to_owned(),
+            contender: contender.to_owned(),
+            pinned: true,
+            rounds: rounds.to_vec(),
+            ..Measurement::default()
+        };
+        Results {
+            traffic: vec![
+                measurement("veth", [10.0; 5]),
+                measurement("beeline", rounds),
+            ],
+            ..Results::default()
+        }
+    }
+
+    #[test]
+    fn a_change_beyond_the_noise_is_told() {
+        let before = run([8.9, 9.0, 9.1, 9.0, 9.0]);
+        let text = compare(&before, &run([7.1, 7.2, 7.3, 7.2, 7.2]));
+        assert!(
+            text.contains("beeline tcp-stream same node, no Services, one CPU, rate ÷ veth"),
+            "{text}"
+        );
+        assert!(text.contains("|  0.80 |   worse |"), "{text}");
+        assert!(text.contains("1 of 2 figures changed"), "{text}");
+        assert!(
+            text.contains("0 of 1 agree within 5 %: pinned rates relative to the limit"),
+            "{text}"
+        );
+        let text = compare(&run([7.1, 7.2, 7.3, 7.2, 7.2]), &before);
+        assert!(text.contains("|  1.25 |  better |"), "{text}");
+    }
+
+    #[test]
+    fn noise_is_no_change() {
+        let text = compare(
+            &run([8.0, 9.0, 9.1, 9.9, 9.5]),
+            &run([7.9, 8.4, 9.2, 8.2, 8.3]),
+        );
+        assert!(text.contains("Nothing changed beyond the noise"), "{text}");
+        assert!(
+            text.contains("1 of 2 agree within 5 %: all figures"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_machine_twice_as_fast_changes_no_ratio() {
+        let mut twice = run([18.0, 18.2, 17.8, 18.0, 18.0]);
+        twice.traffic[0].rounds = vec![20.0; 5];
+        let text = compare(&run([9.0, 9.1, 8.9, 9.0, 9.0]), &twice);
+        assert!(!text.contains("| beeline"), "{text}");
+        assert!(text.contains("| veth tcp-stream"), "{text}");
+    }
+
+    #[test]
+    fn what_only_one_run_has_and_other_machines_are_told() {
+        let (all, mut fewer) = (run([9.0; 5]), run([9.0; 5]));
+        fewer.traffic.pop();
+        fewer.host.kernel = "6.1".to_owned();
+        let text = compare(&all, &fewer);
+        assert!(text.contains("Only in A: 1, such as beeline"), "{text}");
+        assert!(text.contains("kernel: \"\" in A, \"6.1\" in B"), "{text}");
+    }
 }

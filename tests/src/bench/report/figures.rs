@@ -23,10 +23,8 @@ pub(super) fn axis(value: f64) -> String {
 /// At most four characters, for labels on bars.
 pub(super) fn short(value: f64) -> String {
     match value {
-        v if v >= 9_995.0 => format!("{:.0}k", v / 1e3),
-        v if v >= 999.5 => format!("{:.1}k", v / 1e3),
-        v if v >= 99.95 => format!("{v:.0}"),
-        v if v >= 9.995 => format!("{v:.1}"),
+        v if v >= 9_999.5 => format!("{:.0}k", v / 1e3),
+        v if v >= 9.95 => format!("{v:.0}"),
         v => format!("{v:.2}"),
     }
 }
@@ -129,7 +127,8 @@ mod tests {
         assert_eq!(number(99.96), "100");
         assert_eq!(number(412_345.6), "412,346");
         assert_eq!(short(12_345.0), "12k");
-        assert_eq!(short(1_234.0), "1.2k");
+        assert_eq!(short(1_234.0), "1234");
+        assert_eq!(short(27.4), "27");
     }
 
     #[test]

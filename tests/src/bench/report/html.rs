@@ -90,6 +90,8 @@ fn anchor(text: &str) -> String {
 
 /// Text with what stands between backticks as code.
 fn inline(text: &str) -> String {
+    // A sign belongs to what it divides by.
+    let text = text.replace("÷ ", "÷\u{a0}");
     let parts = text.split('`').enumerate();
     parts
         .map(|(index, part)| match index % 2 {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::chart::{Area, Frame, GRID, INK, Key, MARGIN, Mark, Style, line, point, text};
+use super::chart::{Area, Frame, GRID, INK, Key, MARGIN, Mark, Style, extent, line, point, text};
 use super::figures::{axis, grouped};
 
 /// Panels of curves that share a legend.
@@ -135,7 +135,7 @@ impl Panel {
         let mut mesh = chart.configure_mesh();
         mesh.disable_x_mesh()
             .x_labels(if linear { 8 } else { 0 })
-            .y_labels(6)
+            .y_labels(8)
             .y_max_light_lines(0)
             .bold_line_style(GRID)
             .axis_style(INK)
@@ -172,15 +172,17 @@ impl Panel {
         let mut sizes: Vec<_> = self.points().map(|point| point.x).collect();
         sizes.sort_by(f64::total_cmp);
         sizes.dedup();
+        let mut free = i32::MIN;
         for size in sizes {
             let (x, y) = pixel(size);
             line(area, vec![(x, y), (x, y + 5)], INK, 1)?;
-            text(
-                area,
-                &grouped(size as i64),
-                (x, y + 15),
-                &Style::new(12).centered(),
-            )?;
+            let words = grouped(size as i64);
+            let half = extent(&words, 12) / 2;
+            // Two sizes may be too near for both to be named.
+            if x - half >= free {
+                text(area, &words, (x, y + 15), &Style::new(12).centered())?;
+                free = x + half;
+            }
         }
         Ok(())
     }

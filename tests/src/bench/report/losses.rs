@@ -13,7 +13,7 @@ pub(super) fn chapter(results: &Results, document: &mut Document) {
     let mut losses: Vec<_> = results
         .traffic
         .iter()
-        .flat_map(|one| traffic(results, one))
+        .filter_map(|one| traffic(results, one))
         .collect();
     losses.extend(control(results));
     document.heading(2, "Where beeline loses");
@@ -37,37 +37,34 @@ fn rival(contender: &str) -> Option<&'static str> {
     }
 }
 
-fn traffic(results: &Results, one: &Measurement) -> Vec<String> {
+fn traffic(results: &Results, one: &Measurement) -> Option<String> {
     let kinds: [(&str, Rounds, bool); 3] = [
         ("rate", rate, true),
         ("p50", p50, false),
         ("p99", p99, false),
     ];
-    let Some(base) =
-        rival(&one.contender).and_then(|rival| same(results, one, rival, one.services))
-    else {
-        return Vec::new();
-    };
+    let base = same(results, one, rival(&one.contender)?, one.services)?;
     let loss = |(what, rounds, more_is_better): (&str, Rounds, bool)| {
         let ratio = Summary::of(&ratios(rounds(one), rounds(base)))?;
         let worse = match more_is_better {
             true => ratio.sure.1 < 1.0 && ratio.median < 0.99,
             false => ratio.sure.0 > 1.0 && ratio.median > 1.01,
         };
-        worse.then(|| {
-            format!(
-                "{}, {}, {}, {}: {what} of `{}` is {} times that of `{}`",
-                place(one.place),
-                services(one.services),
-                case(&one.case),
-                if one.pinned { "one CPU" } else { "not pinned" },
-                one.contender,
-                number(ratio.median),
-                base.contender,
-            )
-        })
+        worse.then(|| format!("{} × the {what}", number(ratio.median)))
     };
-    kinds.into_iter().filter_map(loss).collect()
+    let losses: Vec<_> = kinds.into_iter().filter_map(loss).collect();
+    (!losses.is_empty()).then(|| {
+        format!(
+            "{}, {}, {}, {}: `{}` has {} of `{}`",
+            place(one.place),
+            services(one.services),
+            case(&one.case),
+            if one.pinned { "one CPU" } else { "not pinned" },
+            one.contender,
+            losses.join(" and "),
+            base.contender,
+        )
+    })
 }
 
 fn control(results: &Results) -> Vec<String> {

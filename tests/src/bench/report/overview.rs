@@ -1,7 +1,7 @@
 //! What comes before and after the figures: the machine, how to read what follows, and what is missing.
 
 use super::document::{Document, Table};
-use super::figures::{grouped, moment, number};
+use super::figures::{grouped, moment};
 use crate::bench::types::Results;
 
 /// Adds the title, where it ran and how to read it.
@@ -79,8 +79,7 @@ fn host(results: &Results) -> Table {
             "Seconds of a round",
             format!(
                 "{} streams, {} transactions",
-                number(run.stream_seconds),
-                number(run.transaction_seconds)
+                run.stream_seconds, run.transaction_seconds
             ),
         ),
         ("Runs of a program in a round", grouped(run.repeat.into())),
