@@ -49,9 +49,8 @@ impl Maps for KernelMaps {
 pub(crate) fn count(hook: Hook, outcome: Outcome, bytes: u32) {
     if let Some(count) = STATS.get_ptr_mut(stats::index(hook, outcome)) {
         // SAFETY: the entry is this CPU's own, and a tc program is not interrupted by another on its CPU.
-        unsafe {
-            (*count).packets += 1;
-            (*count).bytes += u64::from(bytes);
-        }
+        let count = unsafe { &mut *count };
+        count.packets += 1;
+        count.bytes += u64::from(bytes);
     }
 }

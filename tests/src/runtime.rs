@@ -104,6 +104,25 @@ impl<'a> Runtime<'a> {
         self.exec(self.node.plugin().path(), &environment, stdin)
     }
 
+    /// Executes a build of the node's own plugin that fails at `step`, for one verb.
+    pub fn faulty(
+        &self,
+        build: &Path,
+        step: &str,
+        verb: &str,
+        attachment: &Attachment,
+        stdin: &Value,
+    ) -> Result<Outcome> {
+        let mut environment =
+            environment(verb, Some(attachment), &self.node.plugin().search_path());
+        environment.push(("FAILPOINTS", format!("{step}=return")));
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        self.exec(build, &environment, stdin.to_string().as_bytes())
+    }
+
     /// Executes a plugin in the node's namespace with exactly this environment, and PATH.
     pub fn exec(
         &self,

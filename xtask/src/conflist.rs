@@ -11,7 +11,7 @@ use serde::Serialize;
 #[derive(clap::Args, Clone)]
 pub(crate) struct Network {
     /// Name of the network
-    #[arg(long, default_value = "beeline", value_parser = name)]
+    #[arg(long, default_value = "pods", value_parser = name)]
     name: String,
     /// Bridge that the pods join
     #[arg(long, default_value = "cni0", value_parser = interface)]

@@ -106,11 +106,11 @@ impl Attaching<'_> {
         let eth = result.interface(eth);
 
         let mut lease = self.reserve(requested)?;
-        fault!("ipam");
+        fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
         node.store.save_attachment(&attachment)?;
-        fault!("record-addresses");
-        container::add_default_routes(conf, &mut lease);
+        fault!("add-record-addresses");
+        container::add_default_routes(conf, &mut lease)?;
 
         if conf.is_gateway {
             for ip in &lease.ips {
@@ -120,16 +120,16 @@ impl Attaching<'_> {
                     .await?;
             }
         }
-        fault!("gateway");
+        fault!("add-gateway");
         container::configure(self.netns, &env.ifname, conf, &lease)?;
-        fault!("container");
+        fault!("add-container");
         self.forget_former_owner(node, &attachment).await?;
         self.masquerade(&attachment)?;
-        fault!("pod-masquerade");
+        fault!("add-pod-masquerade");
         attachment.fast_path = self.take_fast_path(node, &attachment)?;
-        fault!("fast-path");
+        fault!("add-fast-path");
         node.store.save_attachment(&attachment)?;
-        fault!("record-attached");
+        fault!("add-record-attached");
 
         for ip in &lease.ips {
             result.ip(eth, ip.address, ip.gateway);
@@ -167,7 +167,7 @@ impl Attaching<'_> {
         };
         node.store.save_attachment(&attachment)?;
         self.made.push(Made::Record);
-        fault!("record");
+        fault!("add-record");
         Ok(attachment)
     }
 
@@ -201,7 +201,7 @@ impl Attaching<'_> {
             _ => error,
         })?;
         self.made.push(Made::Veth { ifindex });
-        fault!("veth");
+        fault!("add-veth");
         Ok(ifindex)
     }
 

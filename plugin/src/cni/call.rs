@@ -57,6 +57,8 @@ impl Call {
             Some(ipam) if ipam.is_host_local() => {
                 host_local::release(&ipam.data_dir()?, &self.conf.name, id)
             }
+            // GC is not about one attachment, as DEL is, and goes to the plugin as GC.
+            Some(_) if self.env.command == Command::Gc => Ok(()),
             Some(ipam) => self.delegate(&ipam.kind, "DEL").map(drop),
         }
     }

@@ -1,6 +1,9 @@
 //! The container's side of an attachment.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ipnetwork::IpNetwork;
@@ -18,33 +21,24 @@ const DAD_TIMEOUT: Duration = Duration::from_secs(5);
 const PROTOCOL_BOOT: u8 = 3;
 
 /// Adds the default routes of `isDefaultGateway`: one a family with a gateway, unless the lease has one already.
-pub(super) fn add_default_routes(conf: &NetConf, lease: &mut Lease) {
+pub(super) fn add_default_routes(conf: &NetConf, lease: &mut Lease) -> Result<()> {
     if !conf.is_default_gateway {
-        return;
+        return Ok(());
     }
     for ip in &lease.ips {
         let Some(gateway) = ip.gateway else { continue };
-        let default = default_route(gateway);
-        let there =
-            |route: &LeasedRoute| route.dst == default && route.gw.is_none_or(|gw| gw == gateway);
-        if !lease.routes.iter().any(there) {
+        let everywhere = match gateway {
+            IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::UNSPECIFIED.into(), 0)?,
+            IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::UNSPECIFIED.into(), 0)?,
+        };
+        if !lease.routes.iter().any(|route| route.dst == everywhere) {
             lease.routes.push(LeasedRoute {
                 gw: Some(gateway),
-                ..LeasedRoute::to(default)
+                ..LeasedRoute::to(everywhere)
             });
         }
     }
-}
-
-fn default_route(gateway: IpAddr) -> IpNetwork {
-    match gateway {
-        IpAddr::V4(_) => IpNetwork::V4(ipnetwork::Ipv4Network::from(
-            std::net::Ipv4Addr::UNSPECIFIED,
-        )),
-        IpAddr::V6(_) => IpNetwork::V6(ipnetwork::Ipv6Network::from(
-            std::net::Ipv6Addr::UNSPECIFIED,
-        )),
-    }
+    Ok(())
 }
 
 /// Gives the container's interface its addresses and routes, and brings it up.
@@ -58,7 +52,7 @@ pub(super) fn configure(netns: &Netns, ifname: &str, conf: &NetConf, lease: &Lea
                 container.add_address(link.index, ip.address, dad).await?;
             }
             container.set_up(link.index).await?;
-            fault!("container-up");
+            fault!("add-container-up");
             if conf.enable_dad {
                 container.wait_for_dad(link.index, DAD_TIMEOUT).await?;
             }
@@ -117,4 +111,56 @@ fn gateway_for(lease: &Lease, destination: IpNetwork) -> Option<IpAddr> {
         .iter()
         .filter(|ip| ip.address.is_ipv4() == destination.is_ipv4());
     same_family.filter_map(|ip| ip.gateway).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cni::Command, ipam::LeasedIp};
+
+    /// The default routes of a pod with an address of either family, beside the routes of its lease.
+    fn default_routes(is_default_gateway: bool, routes: &[&str]) -> Vec<(String, Option<IpAddr>)> {
+        let conf = serde_json::json!({
+            "cniVersion": "1.0.0", "name": "net", "isDefaultGateway": is_default_gateway,
+        });
+        let conf = NetConf::parse(conf.to_string().into(), Command::Add).unwrap();
+        let ip = |address: &str, gateway: &str| LeasedIp {
+            address: address.parse().unwrap(),
+            gateway: Some(gateway.parse().unwrap()),
+        };
+        let mut lease = Lease {
+            ips: vec![
+                ip("10.1.0.2/24", "10.1.0.1"),
+                ip("10.2.0.2/24", "10.2.0.1"),
+                ip("fd00::2/64", "fd00::1"),
+            ],
+            routes: routes
+                .iter()
+                .map(|route| LeasedRoute::to(route.parse().unwrap()))
+                .collect(),
+            ..Lease::default()
+        };
+        add_default_routes(&conf, &mut lease).unwrap();
+        let routes = lease.routes.into_iter();
+        routes
+            .map(|route| (route.dst.to_string(), route.gw))
+            .collect()
+    }
+
+    #[test]
+    fn a_default_gateway_is_one_route_a_family() {
+        let gateway = |text: &str| Some(text.parse().unwrap());
+        let expected = [
+            ("0.0.0.0/0".to_owned(), gateway("10.1.0.1")),
+            ("::/0".to_owned(), gateway("fd00::1")),
+        ];
+        assert_eq!(default_routes(true, &[]), expected);
+        assert!(default_routes(false, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_default_route_of_the_lease_is_not_added_again() {
+        let expected = [("0.0.0.0/0".to_owned(), None), ("::/0".to_owned(), None)];
+        assert_eq!(default_routes(true, &["0.0.0.0/0", "::/0"]), expected);
+    }
 }

@@ -61,7 +61,13 @@ pub(super) async fn detach(
         .exists()
         .then(|| store.lock_shared())
         .transpose()?;
-    let attachment = store.attachment(&id.container_id, &id.ifname)?;
+    // What cannot be read must not keep the pod's interface and address alive.
+    let attachment = store
+        .attachment(&id.container_id, &id.ifname)
+        .unwrap_or_else(|error| {
+            tracing::warn!(container = id.container_id, "{error:#}");
+            None
+        });
     let steps = [
         leave_fast_path(plan, attachment.as_ref()),
         delete_veth(host, plan, id, netns).await,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::version::Version;
 use crate::datapath::config::Unsupported;
 use crate::ipam::{DelegateError, Exhausted};
+use crate::node::Conflict;
 
 /// What a verb of the plugin returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,6 +154,8 @@ impl From<anyhow::Error> for Error {
             Code::RangeExhausted
         } else if source.is::<Unsupported>() {
             Code::UnsupportedField
+        } else if source.is::<Conflict>() {
+            Code::InvalidConfig
         } else {
             Code::Internal
         };

@@ -1,16 +1,11 @@
 //! STATUS: whether an ADD would work now.
 
 use super::{Code, Error, Result, call::Call, plan};
-use crate::{
-    datapath::{bpffs, config::Mode},
-    ipam::host_local,
-    node::Store,
-};
+use crate::{ipam::host_local, node::Store};
 
 /// Answers quickly and changes nothing: the runtime asks every few seconds and waits. Takes no lock.
 ///
-/// A node whose pods take the plain bridge against the plan can serve ADD, so that it says so on standard error only,
-/// unless the configuration insists on eBPF.
+/// A node whose pods take the plain bridge against the plan can serve ADD, so that it says so on standard error only.
 pub(super) fn status(call: &Call) -> Result<()> {
     let ipam = call.host_local()?;
     let plan = plan::plan(&call.conf, ipam.as_ref());
@@ -26,14 +21,9 @@ pub(super) fn status(call: &Call) -> Result<()> {
     if let Some(kind) = call.external_ipam() {
         call.delegate(kind, "STATUS")?;
     }
-    let record = Store::new(&plan).record();
-    if plan.datapath.mode == Mode::Ebpf
-        && record.is_none()
-        && let Err(error) = bpffs::ensure(&plan.datapath.bpffs)
-    {
-        return unavailable(format!("datapath: {error:#}"));
-    }
-    let Some(record) = record else { return Ok(()) };
+    let Some(record) = Store::new(&plan).record() else {
+        return Ok(());
+    };
     if let Some(reason) = &record.degraded {
         tracing::warn!(
             network = plan.network,

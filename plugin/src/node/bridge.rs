@@ -1,10 +1,24 @@
 //! The bridge of a network.
 
-use anyhow::{Context as _, Result, bail};
+use std::{error::Error, fmt};
+
+use anyhow::{Context as _, Result};
 use ipnetwork::IpNetwork;
 
 use super::BridgePlan;
 use crate::net::{Netlink, address::Dad, link::Link, mac::Mac, sysctl};
+
+/// What the configuration asks of the bridge collides with what is there.
+#[derive(Debug)]
+pub struct Conflict(String);
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Conflict {}
 
 /// A bridge that is there and up.
 #[derive(Clone, Debug)]
@@ -40,7 +54,10 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
     let link = link.with_context(|| format!("bridge {name:?}: gone as soon as created"))?;
     if !is_bridge(&link) {
         let kind = link.kind.as_deref().unwrap_or("unknown kind");
-        bail!("bridge {name:?}: an interface of this name exists and is no bridge ({kind})");
+        return Err(Conflict(format!(
+            "bridge {name:?}: an interface of this name exists and is no bridge ({kind})"
+        ))
+        .into());
     }
     if let Err(error) = settle(netlink, plan, &link, created).await {
         if created {
@@ -95,11 +112,12 @@ pub(super) async fn ensure_gateway(
             continue;
         }
         if !force {
-            bail!(
-                "bridge {:?}: already has an IP address different from {gateway}: {held}; \
-                 forceAddress replaces it",
-                bridge.name
-            );
+            let name = &bridge.name;
+            return Err(Conflict(format!(
+                "bridge {name:?}: already has an IP address different from {gateway}: {held}; \
+                 forceAddress replaces it"
+            ))
+            .into());
         }
         netlink.delete_address(bridge.index, held).await?;
     }

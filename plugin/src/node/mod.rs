@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 
 use self::setup::Changes;
 pub use self::{
-    bridge::Bridge,
+    bridge::{Bridge, Conflict},
     plan::{BridgePlan, Plan},
     store::{Attachment, Lock, Record, Store},
 };
@@ -58,13 +58,14 @@ impl Node {
             lock.share()?;
             return Ok(node(bridge, record, lock, None));
         }
+        let fresh = store.record().is_none();
         match setup::set_up(netlink, plan, &store).await {
             Ok((bridge, record, changes)) => {
                 lock.share()?;
                 Ok(node(bridge, record, lock, Some(changes)))
             }
             Err(error) => {
-                if store.record().is_none() {
+                if fresh {
                     store.remove(lock)?;
                 }
                 Err(error)

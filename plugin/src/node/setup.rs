@@ -45,25 +45,47 @@ pub(super) async fn ready(
     let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
         return Ok(None);
     };
-    if plan.masquerade && !masquerade(plan).is_applied(&plan.pod_cidrs, &plan.cluster_cidrs())? {
-        return Ok(None);
+    let settled = forwards(plan)
+        && masquerades(plan)?
+        && peers_reachable(netlink, plan, &record).await?
+        && (record.degraded.is_some() || fast_path(plan).is_some());
+    Ok(settled.then_some((bridge, record)))
+}
+
+/// The pinned datapath; for a plan without one, anything but `None`.
+fn fast_path(plan: &Plan) -> Option<Option<Datapath>> {
+    if plan.datapath.mode == Mode::Bridge {
+        return Some(None);
     }
-    if !plan.peers().is_empty() && !peers_reachable(netlink, plan, &record).await? {
-        return Ok(None);
-    }
-    Ok(Some((bridge, record)))
+    Datapath::open(&plan.datapath.bpffs, &plan.network).map(Some)
 }
 
 /// Whether the routes are there and the programs are attached, as far as the last set-up could do that.
 async fn peers_reachable(netlink: &Netlink, plan: &Plan, record: &Record) -> Result<bool> {
+    if plan.peers().is_empty() && plan.datapath.uplinks.is_empty() {
+        return Ok(true);
+    }
+    let mut reachable = plan.peers().to_vec();
+    if !record.problems.is_empty() {
+        // A peer that had a problem may have none by now.
+        let found = Neighbourhood::find(netlink, &plan.datapath).await?;
+        if found.problems != record.problems {
+            return Ok(false);
+        }
+        reachable = found.peers.into_iter().map(|(peer, _)| peer).collect();
+    }
     let installed = installed_routes(netlink).await?;
-    let routes = plan.peers().iter().filter(|peer| {
+    let datapath = fast_path(plan).flatten();
+    let settled = reachable.iter().all(|peer| {
         let to_peer =
             |route: &&Route| route.destination == peer.cidr && route.gateway == Some(peer.node);
-        installed.iter().any(|route| to_peer(&route))
+        installed.iter().find(to_peer).is_some_and(|route| {
+            datapath
+                .as_ref()
+                .is_none_or(|datapath| datapath.has_uplink(route.interface))
+        })
     });
-    // A peer that had a problem may have none by now, hence is worth another look.
-    Ok(record.problems.is_empty() && routes.count() == plan.peers().len())
+    Ok(settled)
 }
 
 /// Makes the node what the plan wants. The caller is alone in it.
@@ -94,15 +116,15 @@ async fn attempt(
 ) -> Result<(Bridge, Record)> {
     let (bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
     changes.bridge = created.then_some(bridge.index);
-    fault!("bridge");
-    if plan.bridge.gateway {
-        forward(plan)?;
+    fault!("setup-bridge");
+    for key in forwarding(plan) {
+        sysctl::ensure(key, "1")?;
     }
     let neighbourhood = Neighbourhood::find(netlink, &plan.datapath).await?;
     install_routes(netlink, plan, store, &neighbourhood, changes).await?;
-    fault!("routes");
+    fault!("setup-routes");
     apply_masquerade(plan, changes)?;
-    fault!("masquerade");
+    fault!("setup-masquerade");
     let degraded = match plan.datapath.mode {
         Mode::Bridge => None,
         Mode::Ebpf if !neighbourhood.problems.is_empty() => {
@@ -124,7 +146,7 @@ async fn attempt(
     announce(&record);
     store.save_record(&record)?;
     changes.record = true;
-    fault!("record");
+    fault!("setup-record");
     Ok((bridge, record))
 }
 
@@ -139,14 +161,21 @@ fn announce(record: &Record) {
     }
 }
 
-fn forward(plan: &Plan) -> Result<()> {
-    if plan.has_family(true) || plan.pod_cidrs.is_empty() {
-        sysctl::ensure("net/ipv4/ip_forward", "1")?;
-    }
-    if plan.has_family(false) {
-        sysctl::ensure("net/ipv6/conf/all/forwarding", "1")?;
-    }
-    Ok(())
+/// The settings that make the node a router for its pods.
+fn forwarding(plan: &Plan) -> impl Iterator<Item = &'static str> {
+    let v6 = plan.has_family(false);
+    let v4 = plan.has_family(true) || !v6;
+    let keys = [
+        (v4, "net/ipv4/ip_forward"),
+        (v6, "net/ipv6/conf/all/forwarding"),
+    ];
+    let wanted = plan.bridge.gateway;
+    keys.into_iter()
+        .filter_map(move |(used, key)| (wanted && used).then_some(key))
+}
+
+fn forwards(plan: &Plan) -> bool {
+    forwarding(plan).all(|key| sysctl::get(key).is_ok_and(|value| value == "1"))
 }
 
 /// Installs the routes to the peers, and removes those to peers that are none any more.
@@ -194,11 +223,15 @@ fn masquerade(plan: &Plan) -> Masquerade<'_> {
     }
 }
 
+fn masquerades(plan: &Plan) -> Result<bool> {
+    Ok(!plan.masquerade || masquerade(plan).is_applied(&plan.pod_cidrs, &plan.cluster_cidrs())?)
+}
+
 fn apply_masquerade(plan: &Plan, changes: &mut Changes) -> Result<()> {
-    let masquerade = masquerade(plan);
-    if !plan.masquerade {
+    if masquerades(plan)? {
         return Ok(());
     }
+    let masquerade = masquerade(plan);
     changes.masquerade = !masquerade.exists()?;
     masquerade.apply(&plan.pod_cidrs, &plan.cluster_cidrs())
 }
@@ -214,7 +247,7 @@ fn load(plan: &Plan, neighbourhood: &Neighbourhood, changes: &mut Changes) -> Re
     };
     changes.datapath = loaded;
     let configured = (|| {
-        fault!("load");
+        fault!("setup-load");
         for uplink in &neighbourhood.uplinks {
             if !datapath.has_uplink(uplink.index) {
                 datapath.add_uplink(&uplink.name, uplink.index)?;

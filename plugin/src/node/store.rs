@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -114,7 +114,8 @@ impl Store {
                 .map_err(|(_, errno)| errno)
                 .with_context(context)?;
             // Whoever removes the directory holds the lock: a lock on a file that is gone locks nobody out.
-            if path.exists() {
+            let locked = lock.metadata().with_context(context)?.ino();
+            if fs::metadata(&path).is_ok_and(|current| current.ino() == locked) {
                 return Ok(Lock(lock));
             }
         }

@@ -5,9 +5,12 @@
 mod cni;
 mod connectivity;
 mod datapath;
+mod external_ipam;
+mod faults;
 mod fixture;
 mod lifecycle;
 mod masquerade;
 mod measuring;
 mod packets;
 mod refusals;
+mod repair;

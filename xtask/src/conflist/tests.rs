@@ -38,7 +38,7 @@ fn the_example_of_the_design_is_made() {
     let text = network.conflist().unwrap();
     let expected = json!({
         "cniVersion": "1.0.0",
-        "name": "beeline",
+        "name": "pods",
         "plugins": [{
             "type": "beeline",
             "bridge": "cni0",

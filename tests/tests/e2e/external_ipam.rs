@@ -1,0 +1,51 @@
+//! Addresses from another IPAM plugin: the distribution's `static`.
+
+use beeline_tests::snapshot::Snapshot;
+use beeline_tests::topology::OUTSIDE;
+use serde_json::json;
+
+use crate::fixture::one_node;
+
+#[test]
+fn a_pod_with_an_address_from_elsewhere_reaches_the_outside_and_leaves_nothing() {
+    let (_topology, node) = one_node();
+    let with_address = |address: &str| {
+        let addresses = json!([{ "address": address, "gateway": "10.99.0.1" }]);
+        let routes = json!([{ "dst": "0.0.0.0/0" }]);
+        node.config()
+            .with(|plugin| {
+                plugin["ipam"] =
+                    json!({ "type": "static", "addresses": addresses, "routes": routes });
+            })
+            .install()
+            .expect("install");
+    };
+    with_address("10.99.0.5/24");
+    let first = node.add_pod("first");
+    first.check().expect("executed").expect_success();
+    first.ping(OUTSIDE, 1).assert_received();
+
+    let before = Snapshot::of(&node);
+    with_address("10.99.0.6/24");
+    let second = node.add_pod("second");
+    second.ping(first.ip(), 2).assert_received();
+    second.ping(OUTSIDE, 1).assert_received();
+    second.delete().expect("DEL");
+    before.assert_unchanged(&node);
+}
+
+#[test]
+fn an_ipam_plugin_that_is_missing_is_named_and_leaves_nothing() {
+    let (_topology, node) = one_node();
+    let before = Snapshot::of(&node);
+    let (_namespace, attachment) = crate::refusals::sandbox(&node);
+    let mut stdin = node.config().stdin();
+    stdin["ipam"] = json!({ "type": "no-such-ipam" });
+    let outcome = node
+        .runtime()
+        .call("ADD", &attachment, stdin.to_string().as_bytes())
+        .expect("executed");
+    let message = outcome.expect_error(&[999]);
+    assert!(message.contains("no-such-ipam"), "{message}");
+    before.assert_unchanged(&node);
+}
