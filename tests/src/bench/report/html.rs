@@ -23,13 +23,8 @@ pub(super) fn render(document: &Document) -> String {
 
 fn block(block: &Block) -> String {
     match block {
-        Block::Heading(level, text) => {
-            format!(
-                "<h{level} id=\"{}\">{}</h{level}>\n",
-                anchor(text),
-                inline(text)
-            )
-        }
+        Block::Heading(2, text) => format!("<h2 id=\"{}\">{}</h2>\n", anchor(text), inline(text)),
+        Block::Heading(level, text) => format!("<h{level}>{}</h{level}>\n", inline(text)),
         Block::Text(text) => format!("<p>{}</p>\n", inline(text)),
         Block::List(items) => {
             let items = items
