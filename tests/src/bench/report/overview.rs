@@ -96,8 +96,8 @@ fn reading(rounds: u32) -> Vec<String> {
         "Spread: slowest to fastest round, relative to the median.".to_owned(),
         "÷ `veth`, ÷ `nodes`: the ratio to the limit, which is a bare veth pair on one node and the underlay without \
          pods across nodes. Each round is divided by the limit's same round; given is the median of these ratios, so \
-         it can differ a little from the ratio of the medians. No rules of Services touch the limit, so if it was \
-         measured without them only, that is what every setting is divided by."
+         it can differ a little from the ratio of the medians. The limit of a setting with Services has their \
+         rules too: on one node nothing meets them, across nodes they cost the nodes themselves something."
             .to_owned(),
         "÷ `bridge`: likewise against the reference bridge plugin, with kernel routes between nodes and the same Services."
             .to_owned(),

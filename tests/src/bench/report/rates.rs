@@ -64,9 +64,7 @@ pub(super) fn of_setting(results: &Results, of: Setting) -> impl Iterator<Item =
 
 /// How many times the limit's a measurement is; the limit itself has none.
 pub(super) fn to_limit(results: &Results, of: &Measurement, what: Rounds) -> Option<Vec<f64>> {
-    let limit = limit(of.place);
-    // Services do not touch the limit, so a run may measure it only without them.
-    let base = same(results, of, limit, of.services).or_else(|| same(results, of, limit, 0))?;
+    let base = same(results, of, limit(of.place), of.services)?;
     relative(of, base, what)
 }
 
