@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod demo;
 pub mod exec;
 pub mod icmp;
+mod interrupt;
 pub mod iperf;
 pub mod netns;
 pub mod node;
