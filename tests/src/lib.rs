@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod conntrack;
 pub mod datapath;
 pub mod demo;
 pub mod exec;
@@ -21,5 +22,6 @@ pub mod runtime;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sweep;
+pub mod test_run;
 pub mod topology;
 pub mod traffic;
