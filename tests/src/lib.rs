@@ -6,10 +6,12 @@
 
 pub mod bench;
 pub mod config;
+pub mod conntrack;
 pub mod datapath;
 pub mod demo;
 pub mod exec;
 pub mod icmp;
+mod interrupt;
 pub mod iperf;
 pub mod netns;
 pub mod node;
@@ -20,5 +22,6 @@ pub mod runtime;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sweep;
+pub mod test_run;
 pub mod topology;
 pub mod traffic;
