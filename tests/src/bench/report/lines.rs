@@ -115,7 +115,7 @@ impl Panel {
             positions().fold(f64::MIN, f64::max),
         );
         match self.scale {
-            Scale::Linear => (0.0, high.max(1.0)),
+            Scale::Linear => (0.0, high.max(8.0)),
             Scale::Log => (low - 0.3, high + 0.4),
         }
     }
