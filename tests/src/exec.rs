@@ -63,6 +63,18 @@ pub fn nft(namespace: &Namespace, script: &str) -> Result<()> {
     .with_context(|| format!("namespace {}: nftables script:\n{script}", namespace.name()))
 }
 
+/// Loads an iptables script inside a namespace; chains that it does not name stay.
+pub fn iptables(namespace: &Namespace, script: &str) -> Result<()> {
+    succeed(
+        namespace
+            .command("iptables-restore")
+            .args(["--noflush", "--wait"]),
+        script.as_bytes(),
+    )
+    .map(drop)
+    .with_context(|| format!("namespace {}: iptables script", namespace.name()))
+}
+
 fn succeed(command: &mut Command, input: &[u8]) -> Result<String> {
     let output = output(command, input)?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! Bulk throughput, measured by iperf3 with both ends on one CPU.
+//! Bulk throughput and small packets, measured by iperf3.
 
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -6,18 +6,21 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::sched_setaffinity;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::exec;
 use crate::netns::Namespace;
+use crate::{exec, rr};
 
 const PORT: &str = "5201";
 
-/// One run of a TCP stream.
+/// Payload of a small packet in bytes.
+const SMALL: u32 = 64;
+
+/// One run.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
     /// Totals of the run.
@@ -42,9 +45,12 @@ pub struct Sum {
     pub bytes: u64,
     /// Payload rate.
     pub bits_per_second: f64,
-    /// Segments sent again; only the sender knows.
+    /// Segments sent again; only the sender of TCP knows.
     #[serde(default)]
     pub retransmits: u64,
+    /// Datagrams; only of UDP.
+    #[serde(default)]
+    pub packets: u64,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +71,20 @@ impl Report {
     pub fn gigabits(&self) -> f64 {
         self.end.sum_received.bits_per_second / 1e9
     }
+
+    /// Small packets received a second.
+    ///
+    /// From the bytes: what iperf3 calls the received packets counts those it knows to be lost.
+    pub fn small_packets(&self) -> f64 {
+        self.end.sum_received.bits_per_second / f64::from(8 * SMALL)
+    }
+
+    /// Share of the small packets sent that did not arrive.
+    pub fn small_packets_lost(&self) -> f64 {
+        let received = self.end.sum_received.bytes as f64 / f64::from(SMALL);
+        let sent = self.end.sum_sent.packets.max(1) as f64;
+        (1.0 - received / sent).max(0.0)
+    }
 }
 
 /// Runs one TCP stream from `client` to a server at `ip`, both ends on one CPU.
@@ -74,6 +94,43 @@ pub fn tcp_stream(
     ip: Ipv4Addr,
     seconds: u32,
     cpu: usize,
+) -> Result<Report> {
+    tcp_streams(client, server, ip, seconds, 1, Some(cpu))
+}
+
+/// Runs so many TCP streams at once, both ends on one CPU if it is given.
+pub fn tcp_streams(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    seconds: u32,
+    streams: u32,
+    cpu: Option<usize>,
+) -> Result<Report> {
+    let streams = streams.to_string();
+    run(client, server, ip, seconds, cpu, &["--parallel", &streams])
+}
+
+/// Sends small UDP packets as fast as possible, both ends on one CPU if it is given.
+pub fn udp_small(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    seconds: u32,
+    cpu: Option<usize>,
+) -> Result<Report> {
+    let length = SMALL.to_string();
+    let arguments = ["--udp", "--bitrate", "0", "--length", &length];
+    run(client, server, ip, seconds, cpu, &arguments)
+}
+
+fn run(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    seconds: u32,
+    cpu: Option<usize>,
+    arguments: &[&str],
 ) -> Result<Report> {
     let _server = Server::start(server, cpu)?;
     let mut command = client.command("iperf3");
@@ -89,19 +146,22 @@ pub fn tcp_stream(
         "--connect-timeout",
         "3000",
     ]);
+    command.args(arguments);
     let output = exec::output(pin(&mut command, cpu)?, b"")?;
     Report::parse(&String::from_utf8_lossy(&output.stdout))
         .with_context(|| format!("{} to {ip}", client.name()))
 }
 
-/// Has a command run on one CPU only, and end with the thread that starts it.
-pub fn pin(command: &mut Command, cpu: usize) -> Result<&mut Command> {
-    let mut set = CpuSet::new();
-    set.set(cpu).with_context(|| format!("CPU {cpu}"))?;
+/// Has a command end with the thread that starts it, and run on one CPU only if it is given.
+pub fn pin(command: &mut Command, cpu: Option<usize>) -> Result<&mut Command> {
+    let set = cpu.map(rr::only).transpose()?;
     let pin = move || {
         // Otherwise a killed demo's server would keep its namespace.
         set_pdeathsig(Signal::SIGKILL)?;
-        Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+        match &set {
+            Some(set) => Ok(sched_setaffinity(Pid::from_raw(0), set)?),
+            None => Ok(()),
+        }
     };
     // SAFETY: between fork and exec the closure makes two system calls on data it owns; it allocates nothing.
     Ok(unsafe { command.pre_exec(pin) })
@@ -111,7 +171,7 @@ pub fn pin(command: &mut Command, cpu: usize) -> Result<&mut Command> {
 struct Server(Child);
 
 impl Server {
-    fn start(namespace: &Namespace, cpu: usize) -> Result<Self> {
+    fn start(namespace: &Namespace, cpu: Option<usize>) -> Result<Self> {
         let mut command = namespace.command("iperf3");
         command.args(["--server", "--one-off", "--forceflush", "--port", PORT]);
         command
@@ -155,6 +215,21 @@ mod tests {
             "{}",
             report.gigabits()
         );
+    }
+
+    #[test]
+    fn a_recorded_report_of_eight_streams_is_their_sum() {
+        let report = Report::parse(include_str!("../fixtures/iperf3-tcp-8.json")).unwrap();
+        assert_eq!(report.end.sum_received.bytes, 2_391_015_424);
+        assert_eq!(report.end.sum_sent.retransmits, 25);
+    }
+
+    #[test]
+    fn small_packets_are_counted_where_they_arrive() {
+        let report = Report::parse(include_str!("../fixtures/iperf3-udp.json")).unwrap();
+        assert_eq!(report.small_packets().round(), 63_353.0);
+        let lost = report.small_packets_lost();
+        assert!((lost - 0.595).abs() < 0.001, "{lost}");
     }
 
     #[test]

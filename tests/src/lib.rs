@@ -4,11 +4,14 @@
 //! as a container runtime does. Everything is named after its owner and removed on drop, also when a test panics;
 //! [`sweep`] removes what a killed process left.
 
+pub mod bench;
 pub mod config;
+pub mod conntrack;
 pub mod datapath;
 pub mod demo;
 pub mod exec;
 pub mod icmp;
+mod interrupt;
 pub mod iperf;
 pub mod netns;
 pub mod node;
@@ -19,5 +22,6 @@ pub mod runtime;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sweep;
+pub mod test_run;
 pub mod topology;
 pub mod traffic;

@@ -1,12 +1,15 @@
-//! Latency: one byte to and fro over one connection, both ends on one CPU.
+//! Latency: one byte to and fro, over one connection or one connection each; both ends on one CPU if it is given.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
 use crate::netns::Namespace;
@@ -42,8 +45,9 @@ pub fn tcp(
     server: &Namespace,
     ip: Ipv4Addr,
     duration: Duration,
-    cpu: usize,
+    cpu: impl Into<Option<usize>>,
 ) -> Result<Report> {
+    let cpu = cpu.into();
     let listener = traffic::listen(server)?;
     let mut stream = traffic::connect(
         client,
@@ -71,8 +75,9 @@ pub fn udp(
     server: &Namespace,
     ip: Ipv4Addr,
     duration: Duration,
-    cpu: usize,
+    cpu: impl Into<Option<usize>>,
 ) -> Result<Report> {
+    let cpu = cpu.into();
     let (client, server) = (
         traffic::udp_socket(client, Ipv4Addr::UNSPECIFIED)?,
         traffic::udp_socket(server, ip)?,
@@ -99,6 +104,43 @@ pub fn udp(
     })
 }
 
+/// Runs TCP connect/request/response/close from `client` to a server at `ip`.
+pub fn tcp_connect(
+    client: &Namespace,
+    server: &Namespace,
+    ip: Ipv4Addr,
+    duration: Duration,
+    cpu: impl Into<Option<usize>>,
+) -> Result<Report> {
+    let cpu = cpu.into();
+    // A port of this run's own: the connections that a former run left in TIME_WAIT do not count against it.
+    let listener = traffic::listen(server)?;
+    let to = SocketAddr::from((ip, listener.local_addr()?.port()));
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| pinned(cpu, || answer_connects(&listener, &ended)));
+        let report = client.within(|| {
+            pinned(cpu, || {
+                transact(duration, || {
+                    let mut stream = TcpStream::connect_timeout(&to, traffic::TIMEOUT)?;
+                    stream.set_read_timeout(Some(traffic::TIMEOUT))?;
+                    stream.write_all(&[0])?;
+                    stream.read_exact(&mut [0])
+                })
+            })
+        });
+        ended.store(true, Ordering::Relaxed);
+        // The one more connection that lets the server see that; without one it would wait on.
+        let woken = client.within(|| TcpStream::connect_timeout(&to, traffic::TIMEOUT));
+        if woken.is_ok() {
+            server.join().expect("the server does not panic")?;
+        } else {
+            shutdown(listener.as_raw_fd(), Shutdown::Both).context("listener")?;
+        }
+        report
+    })
+}
+
 fn transact(duration: Duration, mut once: impl FnMut() -> std::io::Result<()>) -> Result<Report> {
     let mut times = Vec::with_capacity(1 << 16);
     let start = Instant::now();
@@ -120,6 +162,23 @@ fn answer_tcp(mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
+fn answer_connects(listener: &TcpListener, ended: &AtomicBool) -> Result<()> {
+    loop {
+        let (mut stream, _) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(_) if ended.load(Ordering::Relaxed) => return Ok(()),
+            Err(error) => return Err(error).context("accept"),
+        };
+        if ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 1 {
+            stream.write_all(&byte)?;
+        }
+    }
+}
+
 fn answer_udp(socket: &UdpSocket) -> Result<()> {
     let mut bytes = [0; 2];
     loop {
@@ -130,12 +189,28 @@ fn answer_udp(socket: &UdpSocket) -> Result<()> {
     }
 }
 
-/// Runs `f` with the calling thread on one CPU; the thread is to end afterwards.
-fn pinned<T>(cpu: usize, f: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `f` with the calling thread on one CPU, if one is given; the thread is to end afterwards.
+fn pinned<T>(cpu: Option<usize>, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    if let Some(cpu) = cpu {
+        sched_setaffinity(Pid::from_raw(0), &only(cpu)?).with_context(|| format!("CPU {cpu}"))?;
+    }
+    f()
+}
+
+/// The set of one CPU.
+pub(crate) fn only(cpu: usize) -> Result<CpuSet> {
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("CPU {cpu}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("CPU {cpu}"))?;
-    f()
+    Ok(set)
+}
+
+/// The last CPU this process may use: the first is where most interrupts go.
+pub(crate) fn last_cpu() -> Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("CPU affinity")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    last.context("no CPU is allowed")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::netns;
 use crate::node::{BPFFS, STATE};
-use crate::topology::DEMO_PREFIX;
+use crate::topology::{BENCH_PREFIX, DEMO_PREFIX};
 
 /// Something of ours that exists, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,16 @@ pub fn demo() -> Vec<Leftover> {
 /// What there is of a demo.
 pub fn demo_leftovers() -> Vec<Leftover> {
     find(is_of_demo)
+}
+
+/// What there is of a bench, crashed or not; [`bench`] removes it.
+pub fn bench_leftovers() -> Vec<Leftover> {
+    find(|name| name.starts_with(BENCH_PREFIX))
+}
+
+/// Removes what a bench left; returns what it was.
+pub fn bench() -> Vec<Leftover> {
+    remove_all(bench_leftovers())
 }
 
 /// All files below a directory, sorted; none if it does not exist.

@@ -22,6 +22,9 @@ pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// A name that the demo uses; tests use [`unique_prefix`].
 pub const DEMO_PREFIX: &str = "beeline";
 
+/// What all names of the bench start with.
+pub const BENCH_PREFIX: &str = "beeline-bench-";
+
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static SWEPT: Once = Once::new();
 
@@ -164,6 +167,11 @@ impl Topology {
     /// The host that is on the switch but not in the cluster, and has no route to pods.
     pub fn outside(&self) -> &Namespace {
         &self.outside
+    }
+
+    /// The namespace with the switch.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
     }
 
     /// Leaves everything in place for somebody to look around; [`sweep::demo`] removes it.

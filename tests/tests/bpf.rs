@@ -9,8 +9,6 @@ mod lab;
 mod object;
 #[path = "bpf/sandbox.rs"]
 mod sandbox;
-#[path = "bpf/test_run.rs"]
-mod test_run;
 
 #[path = "bpf/checksums.rs"]
 mod checksums;

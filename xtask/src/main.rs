@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod bpf_linker;
 mod bpf_rustc;
 mod build;
@@ -43,6 +44,8 @@ enum Verb {
     Lint,
     /// Run the demo on network namespaces of this machine
     Demo(demo::Args),
+    /// Measure packets and ADDs beside the alternatives, on network namespaces of this machine
+    Bench(bench::Args),
     /// Run the tests: every tier, or those selected
     Test(test::Args),
     /// Run what CI runs: lint, test, then a short demo
@@ -66,6 +69,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Install(args) => install::run(&args),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Ci => ci::run(),
     }

@@ -40,19 +40,26 @@ pub(crate) const DEMO: &[Requirement] = &[
     },
 ];
 
-/// What the tests run, beyond what the demo does.
-pub(crate) const TEST: &[Requirement] = &[
-    Requirement {
-        package: "containernetworking-plugins",
-        program: "host-local",
-        folders: &["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"],
-    },
-    Requirement {
-        package: "tcpdump",
-        program: "tcpdump",
-        folders: SBIN,
-    },
-];
+/// What beeline is compared with.
+pub(crate) const REFERENCE: &[Requirement] = &[Requirement {
+    package: "containernetworking-plugins",
+    program: "host-local",
+    folders: &["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"],
+}];
+
+/// What the bench runs, beyond what the demo does.
+pub(crate) const BENCH: &[Requirement] = &[Requirement {
+    package: "iptables",
+    program: "iptables-restore",
+    folders: SBIN,
+}];
+
+/// What the tests run, beyond what the demo and the bench do.
+pub(crate) const TEST: &[Requirement] = &[Requirement {
+    package: "tcpdump",
+    program: "tcpdump",
+    folders: SBIN,
+}];
 
 /// Makes sure that what `requirements` name is there.
 pub(crate) fn require(requirements: &[&[Requirement]]) -> Result<()> {

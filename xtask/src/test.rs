@@ -78,7 +78,12 @@ fn bpf() -> Result<()> {
 
 fn netns() -> Result<()> {
     require_root()?;
-    packages::require(&[packages::DEMO, packages::TEST])?;
+    packages::require(&[
+        packages::DEMO,
+        packages::REFERENCE,
+        packages::BENCH,
+        packages::TEST,
+    ])?;
     build::host(true)?;
     let failpoints = build_failpoints()?;
 
@@ -91,6 +96,8 @@ fn netns() -> Result<()> {
         "--lib",
         "--test",
         "e2e",
+        "--test",
+        "bench",
     ]);
     cargo.env("BEELINE_BIN", workspace::release_bin("beeline"));
     cargo.env("BEELINE_FAILPOINTS_BIN", failpoints);

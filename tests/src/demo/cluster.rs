@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::interrupt;
 use super::table::Table;
+use crate::interrupt;
 use crate::pod::Pod;
 use crate::topology::{Topology, TopologySpec};
 

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
 
 use super::cluster::Cluster;
-use super::interrupt;
 use super::table::Table;
 use crate::pod::Pod;
-use crate::{iperf, rr};
+use crate::{interrupt, iperf, rr};
 
 /// Odd, so that the median is a measurement.
 const ROUNDS: usize = 3;
@@ -99,7 +96,7 @@ impl Contest<'_> {
     }
 
     fn measure(&self, paths: &[&Path]) -> Result<Vec<[Samples; 2]>> {
-        let cpu = last_cpu()?;
+        let cpu = rr::last_cpu()?;
         let bar = ProgressBar::new((ROUNDS * paths.len() * 2) as u64);
         bar.set_style(
             ProgressStyle::with_template("  {msg:<28} [{bar:40}] {pos}/{len}")?
@@ -173,13 +170,4 @@ fn ends<'a>(cluster: &'a Cluster, path: &Path) -> Option<(&'a Pod, &'a Pod)> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// The last CPU this process may use: the first is where most interrupts go.
-fn last_cpu() -> Result<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).context("CPU affinity")?;
-    let last = (0..CpuSet::count())
-        .rev()
-        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    last.context("no CPU is allowed")
 }

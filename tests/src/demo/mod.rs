@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sweep;
 use crate::topology::{DEMO_PREFIX, TopologySpec};
+use crate::{interrupt, sweep};
 
 mod cluster;
 mod compare;
-mod interrupt;
 mod options;
 mod reach;
 mod table;

@@ -7,10 +7,10 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cluster::{Cluster, short};
-use super::interrupt;
 use super::table::Table;
 use crate::datapath::{FROM_UPLINK, TO_PEER, TO_POD, growth};
 use crate::icmp::Ping;
+use crate::interrupt;
 use crate::slowpath::{Proof, SlowPath};
 
 /// Requests to each pod.

@@ -18,10 +18,9 @@ use beeline_common::{
     testing::{CLIENT, Frame, HostMaps, UPLINK, UPLINK_MAC, cluster},
 };
 
-use crate::{
-    sandbox::{BPFFS, sandboxed},
-    test_run::{Context, Output, test_run},
-};
+use beeline_tests::test_run::{Context, Output, test_run};
+
+use crate::sandbox::{BPFFS, sandboxed};
 
 const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_REDIRECT: i32 = 7;
@@ -157,7 +156,7 @@ impl Lab {
             Hook::FromUplink => UPLINK,
         };
         let program = self.programs[hook as usize].as_fd();
-        test_run(program, &frame.bytes, context, device_checksum)
+        test_run(program, &frame.bytes, context, 1, device_checksum)
     }
 
     /// The host's judgement, of the packet as the kernel would receive it.

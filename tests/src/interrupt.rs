@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Notices Ctrl-C and termination from now on; who insists ends the program at once.
-pub(super) fn watch() -> Result<()> {
+pub(crate) fn watch() -> Result<()> {
     let noticed = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -17,7 +17,7 @@ pub(super) fn watch() -> Result<()> {
 }
 
 /// Fails if there was an interrupt.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     Ok(())
 }

@@ -37,17 +37,17 @@ struct Attributes {
 
 /// `struct __sk_buff`, of which the kernel takes the named members and wants the others 0.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Context {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
     others: [u32; 2],
     /// The mark.
-    pub(crate) mark: u32,
+    pub mark: u32,
     others_2: [u32; 7],
     /// The interface that received the packet, in the caller's network namespace.
-    pub(crate) ifindex: u32,
+    pub ifindex: u32,
     others_3: [[u32; 11]; 3],
     /// The length of each segment's payload; 0 without GSO.
-    pub(crate) gso_size: u32,
+    pub gso_size: u32,
     others_4: [u32; 3],
 }
 
@@ -56,24 +56,32 @@ const _: () = assert!(std::mem::offset_of!(Context, mark) == 8);
 const _: () = assert!(std::mem::offset_of!(Context, ifindex) == 40);
 const _: () = assert!(std::mem::offset_of!(Context, gso_size) == 176);
 
-/// What a run left behind.
-pub(crate) struct Output {
-    pub(crate) code: i32,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) context: Context,
+/// What runs left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// What the last run returned.
+    pub code: i32,
+    /// The packet after all runs.
+    pub bytes: Vec<u8>,
+    /// The context after all runs.
+    pub context: Context,
+    /// The mean duration of a run.
+    pub nanoseconds: u32,
 }
 
-/// Runs the program once.
-pub(crate) fn test_run(
+/// Runs the program so many times, each time on what the run before made of the packet.
+pub fn test_run(
     program: BorrowedFd<'_>,
     bytes: &[u8],
     context: Context,
+    repeat: u32,
     device_checksum: bool,
 ) -> io::Result<Output> {
     let mut output = Output {
         code: 0,
         bytes: vec![0; bytes.len() + 64],
         context,
+        nanoseconds: 0,
     };
     let mut attributes = Attributes {
         prog_fd: program.as_raw_fd() as u32,
@@ -81,7 +89,7 @@ pub(crate) fn test_run(
         data_size_out: output.bytes.len() as u32,
         data_in: bytes.as_ptr() as u64,
         data_out: output.bytes.as_mut_ptr() as u64,
-        repeat: 1,
+        repeat,
         ctx_size_in: size_of::<Context>() as u32,
         ctx_size_out: size_of::<Context>() as u32,
         ctx_in: (&raw const context) as u64,
@@ -105,6 +113,7 @@ pub(crate) fn test_run(
     if failed != 0 {
         return Err(io::Error::last_os_error());
     }
+    output.nanoseconds = attributes.duration;
     output.code = attributes.retval as i32;
     output.bytes.truncate(attributes.data_size_out as usize);
     Ok(output)
