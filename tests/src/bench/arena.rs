@@ -163,10 +163,8 @@ impl Arena {
 
     /// Has each round start from the same state: forgets the connections of the one before.
     pub(super) fn reset(&self) -> Result<()> {
-        let nodes = self.topology.iter().flat_map(Topology::nodes);
-        nodes
-            .map(|node| conntrack::flush(node.netns()))
-            .collect::<Result<()>>()
+        let mut nodes = self.topology.iter().flat_map(Topology::nodes);
+        nodes.try_for_each(|node| conntrack::flush(node.netns()))
     }
 
     /// Detaches all pods, and removes everything.
