@@ -25,8 +25,9 @@ const PARALLEL_PODS: u32 = 100;
 /// Pods of the serial measurement in the full setting.
 const SERIAL_PODS: u32 = 100;
 
-const CONTENDERS: [(&str, fn() -> Result<Plugin>); 2] =
-    [("bridge", reference), ("beeline", Plugin::from_env)];
+type FindPlugin = fn() -> Result<Plugin>;
+
+const CONTENDERS: [(&str, FindPlugin); 2] = [("bridge", reference), ("beeline", Plugin::from_env)];
 
 /// A node of a contender, and what was measured on it.
 struct Subject {

@@ -35,6 +35,7 @@ pub(super) struct Arena {
     topology: Option<Topology>,
     /// Counters of the first node that its pods' packets must move, or it is not this contender that is measured.
     counters: &'static [&'static str],
+    places: &'static [Place],
 }
 
 /// What the names of a contender start with.
@@ -50,6 +51,7 @@ impl Arena {
             veth: Some([left, right]),
             topology: None,
             counters: &[],
+            places: &[],
         }
     }
 
@@ -70,11 +72,20 @@ impl Arena {
             veth: None,
             topology: Some(topology),
             counters,
+            places: &[],
         }
     }
 
-    /// The client and the server of a place.
+    /// The same, to be measured at these places.
+    pub(super) fn at(self, places: &'static [Place]) -> Self {
+        Self { places, ..self }
+    }
+
+    /// The client and the server of a place, if it is measured there.
     pub(super) fn ends(&self, place: Place) -> Option<[End<'_>; 2]> {
+        if !self.places.contains(&place) {
+            return None;
+        }
         if let [client, near, far] = &self.pods[..] {
             let server = match place {
                 Place::SameNode => near,
@@ -152,10 +163,8 @@ impl Arena {
 
     /// Has each round start from the same state: forgets the connections of the one before.
     pub(super) fn reset(&self) -> Result<()> {
-        let nodes = self.topology.iter().flat_map(Topology::nodes);
-        nodes
-            .map(|node| conntrack::flush(node.netns()))
-            .collect::<Result<()>>()
+        let mut nodes = self.topology.iter().flat_map(Topology::nodes);
+        nodes.try_for_each(|node| conntrack::flush(node.netns()))
     }
 
     /// Detaches all pods, and removes everything.

@@ -97,6 +97,7 @@ impl Contender {
                 .map(|topology| Arena::of_nodes(self.name, topology)),
             Kind::Pods(pods) => pods.build(self.name),
         };
+        let arena = arena.map(|arena| arena.at(self.places));
         arena.with_context(|| format!("contender {}", self.name))
     }
 }
