@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::types::Settings;
+use super::{report, types::Settings};
 
 /// Measures what pods' packets and their ADDs cost, beside everything a user would pick instead.
 #[derive(Clone, Debug, Parser)]
@@ -27,6 +27,8 @@ pub enum Verb {
     Add(Measure),
     /// Measure all of it
     All(Measure),
+    #[command(flatten)]
+    Read(report::options::Verb),
     /// Only remove what an earlier bench left
     Cleanup,
 }
