@@ -27,6 +27,7 @@ pub enum Verb {
     Add(Measure),
     /// Measure all of it
     All(Measure),
+    /// Read what was measured
     #[command(flatten)]
     Read(report::options::Verb),
     /// Only remove what an earlier bench left
