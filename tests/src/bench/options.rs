@@ -43,7 +43,10 @@ pub struct Measure {
     /// End within three minutes, with fewer cases and rounds
     #[arg(long)]
     pub quick: bool,
-    /// Rounds of each measurement
+    /// Only with both ends on one CPU, where the rate is 1 / CPU cost
+    #[arg(long)]
+    pub pinned: bool,
+    /// Rounds of each measurement; of those on one CPU twice as many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
     /// Numbers of Services with kube-proxy's rules for them

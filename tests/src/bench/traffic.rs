@@ -30,12 +30,12 @@ pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
         .collect();
     let settings = results.settings.clone();
     for &services in &options.services {
-        let series = series(&cases, services, options.quick);
+        let series = series(&cases, services, options);
         let steps = series.iter().map(|series| {
-            contenders
+            let there = contenders
                 .iter()
-                .filter(|contender| contender.places.contains(&series.place))
-                .count()
+                .filter(|contender| contender.places.contains(&series.place));
+            there.count() * settings.turns(series.pinned) as usize
         });
         let steps = steps.sum::<usize>() * settings.rounds as usize;
         let mut progress = Progress::new(steps + contenders.len())?;
@@ -43,15 +43,18 @@ pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
         let mut tables: Vec<_> = series.iter().map(|series| series.table(&arenas)).collect();
         for round in 0..settings.rounds as usize {
             for (series, table) in series.iter().zip(&mut tables) {
-                run_round(
-                    round,
-                    series,
-                    &arenas,
-                    table,
-                    options,
-                    results,
-                    &mut progress,
-                )?;
+                let turns = settings.turns(series.pinned) as usize;
+                for turn in 0..turns {
+                    run_round(
+                        round * turns + turn,
+                        series,
+                        &arenas,
+                        table,
+                        options,
+                        results,
+                        &mut progress,
+                    )?;
+                }
             }
         }
         results.traffic.extend(tables.into_iter().flatten());
@@ -68,8 +71,12 @@ fn is_wanted(case: &Case, options: &Measure) -> bool {
     is_chosen(case.name, &options.only) && (case.quick || !options.quick)
 }
 
-fn series(cases: &[&'static Case], services: u32, quick: bool) -> Vec<Series> {
-    let pinnings: &[bool] = if quick { &[true] } else { &[true, false] };
+fn series(cases: &[&'static Case], services: u32, options: &Measure) -> Vec<Series> {
+    let pinnings: &[bool] = if options.quick || options.pinned {
+        &[true]
+    } else {
+        &[true, false]
+    };
     let mut all = Vec::new();
     for &case in cases {
         for place in [Place::SameNode, Place::AcrossNodes] {

@@ -81,6 +81,23 @@ pub struct Settings {
     pub pods: u32,
 }
 
+impl Settings {
+    /// How often each round comes for ends that share a CPU: twice, as costs are what runs are compared by, unless in a
+    /// hurry.
+    pub fn turns(&self, pinned: bool) -> u32 {
+        if pinned && !self.quick { 2 } else { 1 }
+    }
+
+    /// The rounds of traffic in words.
+    pub fn rounds_in_words(&self) -> String {
+        let pinned = self.rounds * self.turns(true);
+        if pinned == self.rounds {
+            return self.rounds.to_string();
+        }
+        format!("{}, on one CPU {pinned}", self.rounds)
+    }
+}
+
 /// Where the two ends are.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -21,7 +21,7 @@ pub(super) fn chapters(results: &Results, document: &mut Document) {
     document.heading(2, "Where it ran");
     document.table(host(results));
     document.heading(2, "How to read it");
-    document.list(reading(run.rounds));
+    document.list(reading(&run.rounds_in_words()));
 }
 
 /// Adds what was not measured.
@@ -74,7 +74,7 @@ fn host(results: &Results) -> Table {
             "Setting",
             if run.quick { "quick" } else { "full" }.to_owned(),
         ),
-        ("Rounds of traffic", run.rounds.to_string()),
+        ("Rounds of traffic", run.rounds_in_words()),
         (
             "Seconds of a round",
             format!(
@@ -90,9 +90,9 @@ fn host(results: &Results) -> Table {
     table
 }
 
-fn reading(rounds: u32) -> Vec<String> {
+fn reading(rounds: &str) -> Vec<String> {
     vec![
-        format!("Median: of {rounds} rounds. Contenders are interleaved round by round, so that all meet the same machine."),
+        format!("Median: of the rounds ({rounds}). Contenders are interleaved round by round, so that all meet the same machine."),
         "Spread: slowest to fastest round, relative to the median.".to_owned(),
         "÷ `veth`, ÷ `nodes`: the ratio to the limit, which is a bare veth pair on one node and the underlay without \
          pods across nodes. Each round is divided by the limit's same round; given is the median of these ratios, so \

@@ -69,8 +69,10 @@ fn method(results: &Results, setting: Setting) -> String {
     };
     format!(
         "{services}. Streams and small packets: iperf3, {} s a round; transactions: the bench's own generator, {} s a round; \
-         {} rounds, contenders interleaved. The limit is {limit}.",
-        run.stream_seconds, run.transaction_seconds, run.rounds,
+         rounds: {}; contenders interleaved. The limit is {limit}.",
+        run.stream_seconds,
+        run.transaction_seconds,
+        run.rounds_in_words(),
     )
 }
 
