@@ -1,4 +1,7 @@
-//! Addresses from another IPAM plugin: the distribution's `static`.
+//! Other IPAM plugins: addresses from the distribution's `static`, and the files shared with its `host-local`.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::topology::OUTSIDE;
@@ -48,4 +51,42 @@ fn an_ipam_plugin_that_is_missing_is_named_and_leaves_nothing() {
     let message = outcome.expect_error(&[999]);
     assert!(message.contains("no-such-ipam"), "{message}");
     before.assert_unchanged(&node);
+}
+
+#[test]
+fn the_reference_allocator_and_ours_share_their_files() {
+    let (_topology, node) = one_node();
+    let first = node.add_pod("first");
+    let stdin = node.config().stdin();
+    let reference = |verb: &str| {
+        let environment = [
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", "theirs"),
+            ("CNI_NETNS", "/proc/self/ns/net"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/usr/lib/cni"),
+        ];
+        let program = Path::new("/usr/lib/cni/host-local");
+        let config = stdin.to_string();
+        let outcome = node
+            .runtime()
+            .exec(program, &environment, config.as_bytes());
+        outcome.expect("executed").expect_success()
+    };
+    let theirs = reference("ADD");
+    let second = node.add_pod("second");
+    let [one, two, three] = [2, 3, 4].map(|host| {
+        let [a, b, c, _] = node.gateway().octets();
+        Ipv4Addr::new(a, b, c, host)
+    });
+    assert_eq!((first.ip(), second.ip()), (one, three));
+    assert_eq!(theirs["ips"][0]["address"], format!("{two}/24"));
+    let reserved = || {
+        let mut reserved = node.reserved();
+        reserved.sort();
+        reserved
+    };
+    assert_eq!(reserved(), [one, two, three]);
+    reference("DEL");
+    assert_eq!(reserved(), [one, three]);
 }
