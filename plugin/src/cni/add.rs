@@ -1,6 +1,6 @@
 //! ADD: attaching a pod, or leaving no trace of the attempt.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use beeline_common as abi;
@@ -128,6 +128,8 @@ impl Attaching<'_> {
         fault!("add-pod-masquerade");
         attachment.fast_path = self.take_fast_path(node, &attachment)?;
         fault!("add-fast-path");
+        self.wait_for_port(&attachment).await?;
+        fault!("add-port");
         node.store.save_attachment(&attachment)?;
         fault!("add-record-attached");
 
@@ -284,6 +286,26 @@ impl Attaching<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Waits until the bridge takes packets from the pod. The kernel tells it that the container's end came up from a
+    /// work queue, which may be behind: what the pod sent before, its first ARP request, would be lost.
+    async fn wait_for_port(&self, attachment: &Attachment) -> Result<()> {
+        let name = &attachment.host_veth;
+        // In all as long as the reference plugin waits.
+        let mut delay = Duration::from_micros(200);
+        while delay < Duration::from_secs(2) {
+            let link = self.host.link_at(attachment.ifindex).await?;
+            if link
+                .with_context(|| format!("host veth {name:?}: gone"))?
+                .operational
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+        bail!("host veth {name:?}: does not come up")
     }
 
     /// Takes back what was made, the last first. Every step runs even if another failed.

@@ -6,7 +6,7 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
         InfoBridgePort, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage,
+        LinkMessage, State,
     },
 };
 use nix::errno::Errno;
@@ -33,6 +33,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it can pass packets too: it has a carrier, and whoever is to know has been told (RFC 2863).
+    pub operational: bool,
     /// What makes it, such as `bridge` or `veth`; none for loopback and hardware.
     pub kind: Option<String>,
     /// The ifindex of the bridge (or bond, or VRF) that it is a port of.
@@ -211,6 +213,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::Link(index) => link.peer_index = Some(index),
+                LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::LinkInfo(infos) => link.read(infos),
                 _ => {}
             }
