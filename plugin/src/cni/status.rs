@@ -21,17 +21,8 @@ pub(super) fn status(call: &Call) -> Result<()> {
     if let Some(kind) = call.external_ipam() {
         call.delegate(kind, "STATUS")?;
     }
-    let Some(record) = Store::new(&plan).record() else {
-        return Ok(());
-    };
-    if let Some(reason) = &record.degraded {
-        tracing::warn!(
-            network = plan.network,
-            "pods take the plain bridge, no eBPF: {reason}"
-        );
-    }
-    for problem in &record.problems {
-        tracing::warn!(network = plan.network, "{problem}");
+    if let Some(record) = Store::new(&plan).record() {
+        record.warn();
     }
     Ok(())
 }

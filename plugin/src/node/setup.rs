@@ -45,23 +45,24 @@ pub(super) async fn ready(
     let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
         return Ok(None);
     };
-    let settled = forwards(plan)
+    let fast = plan.datapath.mode != Mode::Bridge && record.degraded.is_none();
+    let datapath = fast
+        .then(|| Datapath::open(&plan.datapath.bpffs, &plan.network))
+        .flatten();
+    let settled = fast == datapath.is_some()
+        && forwards(plan)
         && masquerades(plan)?
-        && peers_reachable(netlink, plan, &record).await?
-        && (record.degraded.is_some() || fast_path(plan).is_some());
+        && peers_reachable(netlink, plan, &record, datapath.as_ref()).await?;
     Ok(settled.then_some((bridge, record)))
 }
 
-/// The pinned datapath; for a plan without one, anything but `None`.
-fn fast_path(plan: &Plan) -> Option<Option<Datapath>> {
-    if plan.datapath.mode == Mode::Bridge {
-        return Some(None);
-    }
-    Datapath::open(&plan.datapath.bpffs, &plan.network).map(Some)
-}
-
 /// Whether the routes are there and the programs are attached, as far as the last set-up could do that.
-async fn peers_reachable(netlink: &Netlink, plan: &Plan, record: &Record) -> Result<bool> {
+async fn peers_reachable(
+    netlink: &Netlink,
+    plan: &Plan,
+    record: &Record,
+    datapath: Option<&Datapath>,
+) -> Result<bool> {
     if plan.peers().is_empty() && plan.datapath.uplinks.is_empty() {
         return Ok(true);
     }
@@ -75,14 +76,11 @@ async fn peers_reachable(netlink: &Netlink, plan: &Plan, record: &Record) -> Res
         reachable = found.peers.into_iter().map(|(peer, _)| peer).collect();
     }
     let installed = installed_routes(netlink).await?;
-    let datapath = fast_path(plan).flatten();
     let settled = reachable.iter().all(|peer| {
         let to_peer =
             |route: &&Route| route.destination == peer.cidr && route.gateway == Some(peer.node);
         installed.iter().find(to_peer).is_some_and(|route| {
-            datapath
-                .as_ref()
-                .is_none_or(|datapath| datapath.has_uplink(route.interface))
+            datapath.is_none_or(|datapath| datapath.has_uplink(route.interface))
         })
     });
     Ok(settled)
@@ -143,22 +141,12 @@ async fn attempt(
         degraded,
         problems: neighbourhood.problems,
     };
-    announce(&record);
+    // Once: at set-up, not at every ADD.
+    record.warn();
     store.save_record(&record)?;
     changes.record = true;
     fault!("setup-record");
     Ok((bridge, record))
-}
-
-/// Says once what does not work: at set-up, not at every ADD.
-fn announce(record: &Record) {
-    let network = &record.plan.network;
-    if let Some(reason) = &record.degraded {
-        tracing::warn!(network, "pods take the plain bridge, no eBPF: {reason}");
-    }
-    for problem in &record.problems {
-        tracing::warn!(network, "{problem}");
-    }
 }
 
 /// The settings that make the node a router for its pods.

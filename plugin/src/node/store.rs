@@ -36,6 +36,19 @@ pub struct Record {
     pub problems: Vec<String>,
 }
 
+impl Record {
+    /// Logs what does not work.
+    pub fn warn(&self) {
+        let network = &self.plan.network;
+        if let Some(reason) = &self.degraded {
+            tracing::warn!(network, "pods take the plain bridge, no eBPF: {reason}");
+        }
+        for problem in &self.problems {
+            tracing::warn!(network, "{problem}");
+        }
+    }
+}
+
 /// A pod's interface, and all that belongs to it on the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
