@@ -7,7 +7,7 @@
 use crate::{Address, Mac};
 
 /// The version of everything in this module; part of the path of the pins.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Map names, as the kernel and the pins have them (at most 15 characters).
 pub mod names {
@@ -15,8 +15,14 @@ pub mod names {
     pub const PODS: &str = "PODS";
     /// HASH, [`Cidr`](crate::Cidr) → [`Peer`](crate::Peer): the pod CIDRs of other nodes.
     pub const PEERS: &str = "PEERS";
+    /// HASH, interface index → [`Port`](crate::Port): the host veths, whoever their pods say they are.
+    pub const PORTS: &str = "PORTS";
     /// ARRAY, [`Family`](crate::Family) → [`PrefixTable`](crate::PrefixTable): the prefix lengths in `PEERS`.
     pub const PREFIXES: &str = "PREFIXES";
+    /// LRU_HASH, [`Flow`](crate::Flow) → 0: what the stack delivered or sent and has not been answered over TCP.
+    pub const STACK_FLOWS: &str = "STACK_FLOWS";
+    /// LRU_HASH, [`Flow`](crate::Flow) → [`sticky`](crate::sticky) bits: TCP connections through the stack.
+    pub const STACK_CONNS: &str = "STACK_CONNS";
     /// PERCPU_ARRAY, [`stats::index`](crate::stats::index) → [`Count`](crate::Count).
     pub const STATS: &str = "STATS";
 }
@@ -30,19 +36,64 @@ pub const MAX_PEERS: u32 = 65_536;
 /// The most different prefix lengths that the peer CIDRs of one family can have.
 pub const MAX_PREFIXES: usize = 8;
 
+/// The fewest flows that each of the maps of flows holds.
+pub const MIN_FLOWS: u32 = 1_024;
+
+/// The most flows that each of the maps of flows holds.
+pub const MAX_FLOWS: u32 = 1 << 20;
+
+/// Read-only globals of the object: what a node does not use is not in its programs.
+pub mod globals {
+    /// `u8`, 0 or 1: what a pod forges is dropped.
+    pub const ANTI_SPOOF: &str = "ANTI_SPOOF";
+    /// `u32`: the VNI of the overlay; 0 if there is none.
+    pub const VNI: &str = "VNI";
+}
+
+/// The mark of packets between the program that redirects them and the one that sees them leave, so that these are not
+/// taken for the stack's. It is on no packet anywhere else.
+pub const REDIRECTED: u32 = 0xbee1_1e55;
+
 /// Value of `PODS`: where a pod of this node is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// The host veth's interface index.
     pub ifindex: u32,
+    /// [`Pod::SLOW`] and [`Pod::ISOLATED`].
+    pub flags: u32,
     /// The container veth's address.
     pub mac: Mac,
     /// The bridge's address, to which the pod sends what the node shall route.
     pub gateway: Mac,
 }
 
-const _: () = assert!(size_of::<Pod>() == 16);
+const _: () = assert!(size_of::<Pod>() == 20);
+
+impl Pod {
+    /// All that the pod sends and receives takes the stack: something in its way must see every packet.
+    pub const SLOW: u32 = 1;
+    /// The pod exchanges no packets with others of its kind on the same bridge.
+    pub const ISOLATED: u32 = 2;
+
+    /// Whether the flag is set.
+    #[inline(always)]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Value of `PORTS`: a host veth.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The container veth's address.
+    pub mac: Mac,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<Port>() == 8);
 
 /// Key of `PEERS`: a destination CIDR.
 #[repr(C)]
@@ -60,15 +111,21 @@ const _: () = assert!(size_of::<Cidr>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The node's address on the link.
+    /// The node's address: on the uplink's link, or where its end of the overlay is.
     pub node: Address,
-    /// The uplink's interface index.
+    /// The interface index of the uplink, or of the overlay's device.
     pub ifindex: u32,
-    /// The uplink's MTU in bytes.
+    /// That interface's MTU in bytes.
     pub mtu: u32,
+    /// The overlay's network identifier (RFC 7348); 0 if the peer is reached natively.
+    pub vni: u32,
+    /// The address of the peer's overlay device.
+    pub mac: Mac,
+    /// The address of this node's overlay device.
+    pub source: Mac,
 }
 
-const _: () = assert!(size_of::<Peer>() == 24);
+const _: () = assert!(size_of::<Peer>() == 40);
 
 /// One prefix length that some peer's CIDR has.
 #[repr(C)]
@@ -106,8 +163,8 @@ impl PrefixTable {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Cidr, Peer, Pod, PrefixTable};
-    use crate::{Address, Count};
+    use super::{Cidr, Peer, Pod, Port, PrefixTable};
+    use crate::{Address, Count, Flow};
 
     // SAFETY: `repr(C)`, `Copy`, without padding (the size asserts) and valid for any bits.
     unsafe impl aya::Pod for Address {}
@@ -116,9 +173,13 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for Count {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for Flow {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Peer {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Pod {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Port {}
     // SAFETY: as above.
     unsafe impl aya::Pod for PrefixTable {}
 }

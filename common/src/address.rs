@@ -95,6 +95,29 @@ impl Address {
         }
     }
 
+    /// A total order, the same on all CPUs of a node; it means nothing else.
+    #[inline(always)]
+    pub const fn precedes(&self, other: &Self) -> bool {
+        if self.words[1] == other.words[1] {
+            self.words[0] < other.words[0]
+        } else {
+            self.words[1] < other.words[1]
+        }
+    }
+
+    /// Whether it is `::`.
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        self.words[0] == 0 && self.words[1] == 0
+    }
+
+    /// Whether it is in fe80::/10 (RFC 4291, section 2.5.6).
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        let [a, b, ..] = self.words[0].to_ne_bytes();
+        a == 0xfe && b & 0xc0 == 0x80
+    }
+
     /// The address with the bits outside `mask` cleared.
     #[inline(always)]
     pub const fn masked(&self, mask: &Self) -> Self {

@@ -1,17 +1,35 @@
 //! The verdicts: what becomes of a packet at each hook.
 
 use crate::{
-    Address, Cidr, Family, Mac, Outcome, Packet, Pass, Peer, Pod, PrefixTable, TooShort, ip,
+    Address, Cidr, Drop, Ethernet, Family, Flow, Outcome, Packet, Pass, Peer, Pod, Port,
+    PrefixTable, Segment, Table, ip, spoof, sticky,
 };
 
-/// What the logic looks up.
+/// What the logic looks up and remembers.
 pub trait Maps {
     /// The pod of this node that has the address.
     fn pod(&self, address: &Address) -> Option<Pod>;
+    /// The host veth of that interface index.
+    fn port(&self, ifindex: u32) -> Option<Port>;
     /// The prefix lengths that the peers' CIDRs of a family have.
     fn prefixes(&self, family: Family) -> Option<&PrefixTable>;
     /// The peer that has exactly this CIDR.
     fn peer(&self, cidr: &Cidr) -> Option<Peer>;
+    /// What is remembered of a flow.
+    fn flow(&self, table: Table, flow: &Flow) -> Option<u32>;
+    /// Remembers a flow, or something else of it.
+    fn remember(&self, table: Table, flow: &Flow, value: u32);
+    /// Forgets a flow.
+    fn forget(&self, table: Table, flow: &Flow);
+}
+
+/// What a node uses; fixed while its programs are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Whether what a pod forges is dropped.
+    pub anti_spoof: bool,
+    /// The VNI of the overlay; 0 if there is none.
+    pub vni: u32,
 }
 
 /// What shall become of a packet.
@@ -29,8 +47,19 @@ pub enum Verdict {
         /// The node's address on the link.
         node: Address,
     },
-    /// On to the stack, untouched.
+    /// Into the overlay to the node.
+    ToOverlay {
+        /// The overlay's device.
+        ifindex: u32,
+        /// The node's end of the overlay.
+        node: Address,
+        /// The network identifier.
+        vni: u32,
+    },
+    /// On in the stack, untouched.
     Pass(Pass),
+    /// Nowhere.
+    Drop(Drop),
 }
 
 impl Verdict {
@@ -40,15 +69,32 @@ impl Verdict {
         match self {
             Self::ToPod { .. } => Outcome::ToPod,
             Self::ToPeer { .. } => Outcome::ToPeer,
+            Self::ToOverlay { .. } => Outcome::ToOverlay,
             Self::Pass(reason) => Outcome::Passed(*reason),
+            Self::Drop(reason) => Outcome::Dropped(*reason),
         }
     }
 }
 
 /// Judges what a pod sends through the host veth `ifindex`.
 #[inline(always)]
-pub fn from_pod<P: Packet, M: Maps>(packet: &mut P, maps: &M, ifindex: u32) -> Verdict {
-    try_from_pod(packet, maps, ifindex).unwrap_or_else(Verdict::Pass)
+pub fn from_pod<P: Packet, M: Maps>(
+    packet: &mut P,
+    maps: &M,
+    features: Features,
+    ifindex: u32,
+) -> Verdict {
+    match try_from_pod(packet, maps, features, ifindex) {
+        Ok(verdict) => verdict,
+        Err(reason)
+            if features.anti_spoof
+                && !reason.vouches()
+                && spoof::is_forged(packet, maps, ifindex) =>
+        {
+            Verdict::Drop(Drop::Spoofed)
+        }
+        Err(reason) => Verdict::Pass(reason),
+    }
 }
 
 /// Judges what comes in at an uplink.
@@ -57,16 +103,68 @@ pub fn from_uplink<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Verdict {
     try_from_uplink(packet, maps).unwrap_or_else(Verdict::Pass)
 }
 
+/// Judges what comes out of the overlay.
+#[inline(always)]
+pub fn from_overlay<P: Packet, M: Maps>(packet: &mut P, maps: &M, features: Features) -> Verdict {
+    if packet.vni() != Some(features.vni) {
+        return Verdict::Drop(Drop::ForeignVni);
+    }
+    from_uplink(packet, maps)
+}
+
+/// Takes note of what the stack delivers to the pod behind the host veth `ifindex`.
+#[inline(always)]
+pub fn to_pod<P: Packet, M: Maps>(packet: &mut P, maps: &M, ifindex: u32) -> Verdict {
+    Verdict::Pass(match observed(packet) {
+        Ok(([source, destination], segment)) => {
+            let receiver = maps
+                .pod(&destination)
+                .filter(|pod| pod.ifindex == ifindex && !pod.has(Pod::SLOW));
+            if receiver.is_none() {
+                Pass::NotToPod
+            } else if is_fast(maps, &source) || peer_of(maps, &source).is_some() {
+                sticky::remember(maps, &segment);
+                Pass::StackFlow
+            } else {
+                Pass::NotFromPod
+            }
+        }
+        Err(reason) => reason,
+    })
+}
+
+/// Takes note of what the stack sends to other nodes.
+#[inline(always)]
+pub fn to_uplink<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Verdict {
+    if packet.take_redirected() {
+        return Verdict::Pass(Pass::Redirected);
+    }
+    Verdict::Pass(match observed(packet) {
+        Ok(([source, destination], segment)) => {
+            if !is_fast(maps, &source) {
+                Pass::NotFromPod
+            } else if peer_of(maps, &destination).is_none() {
+                Pass::NotToPod
+            } else {
+                sticky::remember(maps, &segment);
+                Pass::StackFlow
+            }
+        }
+        Err(reason) => reason,
+    })
+}
+
 #[inline(always)]
 fn try_from_pod<P: Packet, M: Maps>(
     packet: &mut P,
     maps: &M,
+    features: Features,
     ifindex: u32,
 ) -> Result<Verdict, Pass> {
     let ethernet = Ethernet::load(packet)?;
     let header = ip::Header::parse(packet, ethernet.kind)?;
     let sender = maps.pod(&header.source).ok_or(Pass::NotFromPod)?;
-    if sender.ifindex != ifindex {
+    if sender.ifindex != ifindex || ethernet.source != sender.mac {
         return Err(Pass::NotFromPod);
     }
     let routed = ethernet.destination == sender.gateway;
@@ -74,6 +172,8 @@ fn try_from_pod<P: Packet, M: Maps>(
         if receiver.ifindex == ifindex {
             return Err(Pass::SamePod);
         }
+        may_exchange(&sender, &receiver)?;
+        keep_to_path(packet, maps, &header)?;
         if routed {
             return deliver_routed(packet, &header, &receiver);
         }
@@ -89,13 +189,23 @@ fn try_from_pod<P: Packet, M: Maps>(
     if !routed {
         return Err(Pass::OtherMac);
     }
+    if sender.has(Pod::SLOW) {
+        return Err(Pass::SlowPod);
+    }
     if header.wire_length(packet)? > peer.mtu {
         return Err(Pass::TooBig);
     }
+    keep_to_path(packet, maps, &header)?;
     route(packet, &header)?;
-    Ok(Verdict::ToPeer {
-        ifindex: peer.ifindex,
-        node: peer.node,
+    let Peer { ifindex, node, .. } = peer;
+    if features.vni == 0 || peer.vni == 0 {
+        return Ok(Verdict::ToPeer { ifindex, node });
+    }
+    Ethernet::readdress(packet, peer.mac, peer.source)?;
+    Ok(Verdict::ToOverlay {
+        ifindex,
+        node,
+        vni: features.vni,
     })
 }
 
@@ -107,8 +217,49 @@ fn try_from_uplink<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Result<Verdi
     let ethernet = Ethernet::load(packet)?;
     let header = ip::Header::parse(packet, ethernet.kind)?;
     let receiver = maps.pod(&header.destination).ok_or(Pass::NotToPod)?;
-    peer_of(maps, &header.source).ok_or(Pass::NotFromPod)?;
+    if receiver.has(Pod::SLOW) {
+        return Err(Pass::SlowPod);
+    }
+    if header.error {
+        // Any router on the way may have something to say about what the pod sent to a peer.
+        let quoted = header.quoted(packet)?;
+        peer_of(maps, &quoted.destination).ok_or(Pass::NotFromPod)?;
+    } else {
+        peer_of(maps, &header.source).ok_or(Pass::NotFromPod)?;
+    }
+    keep_to_path(packet, maps, &header)?;
     deliver_routed(packet, &header, &receiver)
+}
+
+/// Whether two pods of this node may meet on the fast path.
+#[inline(always)]
+const fn may_exchange(sender: &Pod, receiver: &Pod) -> Result<(), Pass> {
+    if sender.has(Pod::SLOW) || receiver.has(Pod::SLOW) {
+        return Err(Pass::SlowPod);
+    }
+    if sender.has(Pod::ISOLATED) && receiver.has(Pod::ISOLATED) {
+        return Err(Pass::Isolated);
+    }
+    Ok(())
+}
+
+/// Sends a flow of the stack back there, and an ICMP error the way of the flow that it is about.
+#[inline(always)]
+fn keep_to_path<P: Packet, M: Maps>(packet: &P, maps: &M, header: &ip::Header) -> Result<(), Pass> {
+    let of_stack = if header.error {
+        let quoted = header.quoted(packet)?;
+        if quoted.source != header.destination {
+            return Err(Pass::Icmp);
+        }
+        sticky::is_known(maps, &quoted.segment.flow)
+    } else {
+        sticky::is_remembered(maps, &header.segment(packet)?)
+    };
+    if of_stack {
+        Err(Pass::StackFlow)
+    } else {
+        Ok(())
+    }
 }
 
 /// Hands a packet that the node routes to one of its pods.
@@ -134,6 +285,27 @@ fn route<P: Packet>(packet: &mut P, header: &ip::Header) -> Result<(), Pass> {
     Ok(header.decrement_hop_limit(packet)?)
 }
 
+/// Whether the address is that of a pod of this node that may take the fast path.
+#[inline(always)]
+fn is_fast<M: Maps>(maps: &M, address: &Address) -> bool {
+    maps.pod(address).is_some_and(|pod| !pod.has(Pod::SLOW))
+}
+
+/// Addresses and flow of what the stack has in hand.
+#[inline(always)]
+fn observed<P: Packet>(packet: &P) -> Result<([Address; 2], Segment), Pass> {
+    let ethernet = Ethernet::load(packet)?;
+    match ip::Header::parse(packet, ethernet.kind) {
+        Ok(header) if header.error => Err(Pass::Icmp),
+        Ok(header) => {
+            let addresses = [header.source, header.destination];
+            Ok((addresses, header.segment(packet)?))
+        }
+        Err(Pass::Fragment) => ip::first_fragment(packet, ethernet.kind),
+        Err(reason) => Err(reason),
+    }
+}
+
 /// Finds the peer with the longest CIDR that holds the address: one probe a prefix length in use.
 #[inline(always)]
 fn peer_of<M: Maps>(maps: &M, address: &Address) -> Option<Peer> {
@@ -153,30 +325,19 @@ fn peer_of<M: Maps>(maps: &M, address: &Address) -> Option<Peer> {
     None
 }
 
-/// The parts of the Ethernet header that decide.
-struct Ethernet {
-    destination: Mac,
-    kind: u16,
-}
-
-impl Ethernet {
+impl Pass {
+    /// Whether a pod's packet that passes for this reason is known to come from one of the pod's own addresses.
     #[inline(always)]
-    fn load<P: Packet>(packet: &P) -> Result<Self, Pass> {
-        if packet.is_tagged() {
-            return Err(Pass::Tagged);
-        }
-        let [a, b, c, d, e, f, _, _, _, _, _, _, t0, t1] = packet.load(0)?;
-        Ok(Self {
-            destination: Mac([a, b, c, d, e, f]),
-            kind: u16::from_be_bytes([t0, t1]),
-        })
-    }
-
-    #[inline(always)]
-    fn readdress<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Result<(), TooShort> {
-        let [a, b, c, d, e, f] = destination.0;
-        let [g, h, i, j, k, l] = source.0;
-        packet.store(0, [a, b, c, d, e, f, g, h, i, j, k, l])
+    const fn vouches(self) -> bool {
+        !matches!(
+            self,
+            Self::NotIp
+                | Self::Tagged
+                | Self::Fragment
+                | Self::Options
+                | Self::Icmp
+                | Self::NotFromPod
+        )
     }
 }
 

@@ -7,18 +7,25 @@
 
 pub mod abi;
 pub mod address;
+pub mod ethernet;
+pub mod flow;
 pub mod forward;
 pub mod ip;
 pub mod mac;
 pub mod packet;
+mod spoof;
 pub mod stats;
+pub mod sticky;
 
-pub use abi::{ABI_VERSION, Cidr, Peer, Pod, Prefix, PrefixTable};
+pub use abi::{ABI_VERSION, Cidr, Peer, Pod, Port, Prefix, PrefixTable};
 pub use address::{Address, Family};
-pub use forward::{Maps, Verdict, from_pod, from_uplink};
+pub use ethernet::Ethernet;
+pub use flow::{Flow, Segment};
+pub use forward::{Features, Maps, Verdict};
 pub use mac::Mac;
 pub use packet::{Packet, TooShort};
-pub use stats::{Count, Hook, Outcome, Pass};
+pub use stats::{Count, Drop, Hook, Outcome, Pass};
+pub use sticky::Table;
 
 #[cfg(any(test, feature = "testing"))]
 extern crate std;

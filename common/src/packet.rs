@@ -25,4 +25,11 @@ pub trait Packet {
 
     /// Whether the frame is addressed to the interface that received it (`PACKET_HOST`).
     fn is_for_host(&self) -> bool;
+
+    /// The network identifier of the overlay that the packet came out of, if it came out of one.
+    fn vni(&self) -> Option<u32>;
+
+    /// Whether a program of ours sends the packet here; the answer takes its mark ([`REDIRECTED`](crate::abi::REDIRECTED))
+    /// away.
+    fn take_redirected(&mut self) -> bool;
 }

@@ -1,16 +1,22 @@
 //! What is counted, and where.
 
 /// A hook that a program is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Hook {
     /// tc ingress of a host veth: what the pod sends.
     FromPod,
     /// tc ingress of an uplink: what comes from other nodes.
     FromUplink,
+    /// tc ingress of the overlay's device: what comes from other nodes by the overlay.
+    FromOverlay,
+    /// tc egress of a host veth: what the stack delivers to the pod.
+    ToPod,
+    /// tc egress of an uplink or the overlay's device: what the stack sends to other nodes.
+    ToUplink,
 }
 
-/// Why a packet passes to the stack.
+/// Why a packet passes to the stack, or on its way in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Pass {
@@ -24,7 +30,7 @@ pub enum Pass {
     Fragment,
     /// A header with options or extensions that the stack must see.
     Options,
-    /// An ICMP error, or neighbour discovery.
+    /// ICMP that is neither echo nor an error that can be judged, neighbour discovery among it.
     Icmp,
     /// The source is not an address of the pod that sends, or not in a peer's CIDR.
     NotFromPod,
@@ -36,6 +42,24 @@ pub enum Pass {
     HopLimit,
     /// Larger than the uplink's MTU, and the sender is to be told or the packet fragmented.
     TooBig,
+    /// Part of a flow that the stack delivers or sends, and may translate.
+    StackFlow,
+    /// One of the pods is on the slow path.
+    SlowPod,
+    /// Both pods are isolated, which the bridge enforces.
+    Isolated,
+    /// A program of ours redirected it before.
+    Redirected,
+}
+
+/// Why a packet is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Drop {
+    /// The pod sends in somebody else's name.
+    Spoofed,
+    /// It comes out of an overlay with another VNI.
+    ForeignVni,
 }
 
 /// What became of a packet.
@@ -45,14 +69,21 @@ pub enum Outcome {
     ToPod,
     /// Redirected to another node.
     ToPeer,
+    /// Redirected to another node by the overlay.
+    ToOverlay,
     /// Passed to the stack.
     Passed(Pass),
+    /// Dropped.
+    Dropped(Drop),
 }
 
 /// The number of different hooks.
-pub const HOOKS: u32 = 2;
+pub const HOOKS: u32 = 5;
+const REDIRECTS: u32 = 3;
+const PASSES: u32 = 15;
+const DROPS: u32 = 2;
 /// The number of different outcomes.
-pub const OUTCOMES: u32 = 13;
+pub const OUTCOMES: u32 = REDIRECTS + PASSES + DROPS;
 
 /// Value of `STATS`.
 #[repr(C)]
@@ -68,60 +99,123 @@ const _: () = assert!(size_of::<Count>() == 16);
 
 impl Hook {
     /// Every hook, in the order of `STATS`.
-    pub const ALL: [Self; HOOKS as usize] = [Self::FromPod, Self::FromUplink];
+    pub const ALL: [Self; HOOKS as usize] = [
+        Self::FromPod,
+        Self::FromUplink,
+        Self::FromOverlay,
+        Self::ToPod,
+        Self::ToUplink,
+    ];
 
     /// The program's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FromPod => "from_pod",
             Self::FromUplink => "from_uplink",
+            Self::FromOverlay => "from_overlay",
+            Self::ToPod => "to_pod",
+            Self::ToUplink => "to_uplink",
+        }
+    }
+
+    /// Whether the program sees what leaves through the interface, rather than what comes in.
+    pub const fn is_egress(self) -> bool {
+        matches!(self, Self::ToPod | Self::ToUplink)
+    }
+}
+
+impl Pass {
+    const ALL: [Self; PASSES as usize] = [
+        Self::NotIp,
+        Self::Tagged,
+        Self::OtherMac,
+        Self::Fragment,
+        Self::Options,
+        Self::Icmp,
+        Self::NotFromPod,
+        Self::NotToPod,
+        Self::SamePod,
+        Self::HopLimit,
+        Self::TooBig,
+        Self::StackFlow,
+        Self::SlowPod,
+        Self::Isolated,
+        Self::Redirected,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "pass_not_ip",
+            Self::Tagged => "pass_tagged",
+            Self::OtherMac => "pass_other_mac",
+            Self::Fragment => "pass_fragment",
+            Self::Options => "pass_options",
+            Self::Icmp => "pass_icmp",
+            Self::NotFromPod => "pass_not_from_pod",
+            Self::NotToPod => "pass_not_to_pod",
+            Self::SamePod => "pass_same_pod",
+            Self::HopLimit => "pass_hop_limit",
+            Self::TooBig => "pass_too_big",
+            Self::StackFlow => "pass_stack_flow",
+            Self::SlowPod => "pass_slow_pod",
+            Self::Isolated => "pass_isolated",
+            Self::Redirected => "pass_redirected",
+        }
+    }
+}
+
+impl Drop {
+    const ALL: [Self; DROPS as usize] = [Self::Spoofed, Self::ForeignVni];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Spoofed => "drop_spoofed",
+            Self::ForeignVni => "drop_foreign_vni",
         }
     }
 }
 
 impl Outcome {
     /// Every outcome, in the order of `STATS`.
-    pub const ALL: [Self; OUTCOMES as usize] = [
-        Self::ToPod,
-        Self::ToPeer,
-        Self::Passed(Pass::NotIp),
-        Self::Passed(Pass::Tagged),
-        Self::Passed(Pass::OtherMac),
-        Self::Passed(Pass::Fragment),
-        Self::Passed(Pass::Options),
-        Self::Passed(Pass::Icmp),
-        Self::Passed(Pass::NotFromPod),
-        Self::Passed(Pass::NotToPod),
-        Self::Passed(Pass::SamePod),
-        Self::Passed(Pass::HopLimit),
-        Self::Passed(Pass::TooBig),
-    ];
+    pub const ALL: [Self; OUTCOMES as usize] = Self::all();
+
+    const fn all() -> [Self; OUTCOMES as usize] {
+        let mut all = [Self::ToPod; OUTCOMES as usize];
+        all[1] = Self::ToPeer;
+        all[2] = Self::ToOverlay;
+        let mut index = 0;
+        while index < PASSES as usize {
+            all[REDIRECTS as usize + index] = Self::Passed(Pass::ALL[index]);
+            index += 1;
+        }
+        let mut index = 0;
+        while index < DROPS as usize {
+            all[(REDIRECTS + PASSES) as usize + index] = Self::Dropped(Drop::ALL[index]);
+            index += 1;
+        }
+        all
+    }
 
     /// The outcome's name in metrics and `beeline status`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ToPod => "to_pod",
             Self::ToPeer => "to_peer",
-            Self::Passed(Pass::NotIp) => "pass_not_ip",
-            Self::Passed(Pass::Tagged) => "pass_tagged",
-            Self::Passed(Pass::OtherMac) => "pass_other_mac",
-            Self::Passed(Pass::Fragment) => "pass_fragment",
-            Self::Passed(Pass::Options) => "pass_options",
-            Self::Passed(Pass::Icmp) => "pass_icmp",
-            Self::Passed(Pass::NotFromPod) => "pass_not_from_pod",
-            Self::Passed(Pass::NotToPod) => "pass_not_to_pod",
-            Self::Passed(Pass::SamePod) => "pass_same_pod",
-            Self::Passed(Pass::HopLimit) => "pass_hop_limit",
-            Self::Passed(Pass::TooBig) => "pass_too_big",
+            Self::ToOverlay => "to_overlay",
+            Self::Passed(reason) => reason.name(),
+            Self::Dropped(reason) => reason.name(),
         }
     }
 
+    /// The outcome's place in [`Outcome::ALL`].
     #[inline(always)]
-    const fn number(self) -> u32 {
+    pub const fn number(self) -> u32 {
         match self {
             Self::ToPod => 0,
             Self::ToPeer => 1,
-            Self::Passed(reason) => 2 + reason as u32,
+            Self::ToOverlay => 2,
+            Self::Passed(reason) => REDIRECTS + reason as u32,
+            Self::Dropped(reason) => REDIRECTS + PASSES + reason as u32,
         }
     }
 }

@@ -11,8 +11,8 @@ mod mutate;
 pub use build::{Builder, Transport, packet};
 pub use checksum::{checksum, checksums_hold};
 pub use cluster::{
-    Attached, CLIENT, GATEWAY, Node, PEER, SERVER, STRANGER, SUBPEER, THIRD, UPLINK, UPLINK_MAC,
-    cluster, seeds,
+    Attached, CLIENT, FAR, FAR_MAC, FEATURES, GATEWAY, Node, OVERLAY, OVERLAY_MAC, PEER, SERVER,
+    STRANGER, SUBPEER, THIRD, UPLINK, UPLINK_MAC, VNI, cluster, seeds,
 };
 pub use frame::Frame;
 pub use maps::HostMaps;

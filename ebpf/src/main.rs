@@ -10,6 +10,8 @@ mod maps;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod skb;
+#[cfg(target_arch = "bpf")]
+mod tunnel;
 
 /// Lets the workspace build for the host; the programs exist only for BPF.
 #[cfg(not(target_arch = "bpf"))]

@@ -3,20 +3,32 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use beeline_common::{
-    Address, Cidr, Count, Family, Hook, Maps, Outcome, Peer, Pod, PrefixTable, abi, stats,
+    Address, Cidr, Count, Family, Flow, Hook, Maps, Outcome, Peer, Pod, Port, PrefixTable, Table,
+    abi, stats,
 };
 
 #[map]
 static PODS: HashMap<Address, Pod> = HashMap::pinned(abi::MAX_PODS, BPF_F_NO_PREALLOC);
 
 #[map]
+static PORTS: HashMap<u32, Port> = HashMap::pinned(abi::MAX_PODS, BPF_F_NO_PREALLOC);
+
+#[map]
 static PEERS: HashMap<Cidr, Peer> = HashMap::pinned(abi::MAX_PEERS, BPF_F_NO_PREALLOC);
 
 #[map]
 static PREFIXES: Array<PrefixTable> = Array::pinned(2, 0);
+
+/// The loader sets how many it holds.
+#[map]
+static STACK_FLOWS: LruHashMap<Flow, u32> = LruHashMap::pinned(abi::MIN_FLOWS, 0);
+
+/// The loader sets how many it holds.
+#[map]
+static STACK_CONNS: LruHashMap<Flow, u32> = LruHashMap::pinned(abi::MIN_FLOWS, 0);
 
 #[map]
 static STATS: PerCpuArray<Count> = PerCpuArray::pinned(stats::HOOKS * stats::OUTCOMES, 0);
@@ -33,6 +45,12 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
+    fn port(&self, ifindex: u32) -> Option<Port> {
+        // SAFETY: as for `PODS`.
+        unsafe { PORTS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
     fn prefixes(&self, family: Family) -> Option<&PrefixTable> {
         PREFIXES.get(family as u32)
     }
@@ -41,6 +59,33 @@ impl Maps for KernelMaps {
     fn peer(&self, cidr: &Cidr) -> Option<Peer> {
         // SAFETY: as for `PODS`.
         unsafe { PEERS.get(cidr) }.copied()
+    }
+
+    #[inline(always)]
+    fn flow(&self, table: Table, flow: &Flow) -> Option<u32> {
+        // SAFETY: a word, whole whenever it is read; an entry that is pushed out and used anew meanwhile is of
+        // another flow, which costs this packet the path that the other flow has.
+        unsafe { flows(table).get(flow) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, table: Table, flow: &Flow, value: u32) {
+        // Fails only if other CPUs hold every entry that could make room at this moment; the next packet tries again.
+        let _ = flows(table).insert(flow, value, 0);
+    }
+
+    #[inline(always)]
+    fn forget(&self, table: Table, flow: &Flow) {
+        // Already gone is as good.
+        let _ = flows(table).remove(flow);
+    }
+}
+
+#[inline(always)]
+const fn flows(table: Table) -> &'static LruHashMap<Flow, u32> {
+    match table {
+        Table::Flows => &STACK_FLOWS,
+        Table::Conns => &STACK_CONNS,
     }
 }
 

@@ -7,12 +7,15 @@ use aya_ebpf::{
     helpers::{bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_store_bytes},
     programs::TcContext,
 };
-use beeline_common::{Address, Family, Hook, Packet, TooShort, Verdict, ip};
+use beeline_common::{Address, Family, Hook, Packet, TooShort, Verdict, abi::REDIRECTED, ip};
 
-use crate::maps;
+use crate::{maps, tunnel};
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: the next program, or the stack, decides.
 const NEXT: i32 = -1;
+
+/// `TC_ACT_SHOT`, and `TCX_DROP`.
+const DROP: i32 = 2;
 
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
@@ -25,7 +28,7 @@ pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
 
 impl Skb<'_> {
     #[inline(always)]
-    const fn raw(&self) -> *mut __sk_buff {
+    pub(crate) const fn raw(&self) -> *mut __sk_buff {
         self.0.skb.skb
     }
 
@@ -48,9 +51,23 @@ impl Skb<'_> {
         maps::count(hook, verdict.outcome(), self.0.len());
         match verdict {
             Verdict::ToPod { ifindex } => self.redirect_peer(ifindex),
-            Verdict::ToPeer { ifindex, node } => redirect_neighbour(ifindex, &node),
+            Verdict::ToPeer { ifindex, node } => {
+                self.set_mark(REDIRECTED);
+                redirect_neighbour(ifindex, &node)
+            }
+            Verdict::ToOverlay { ifindex, node, vni } => {
+                self.set_mark(REDIRECTED);
+                tunnel::redirect(self, ifindex, &node, vni)
+            }
             Verdict::Pass(_) => NEXT,
+            Verdict::Drop(_) => DROP,
         }
+    }
+
+    #[inline(always)]
+    fn set_mark(&self, mark: u32) {
+        // SAFETY: as for `ifindex`; tc programs may write the mark.
+        unsafe { (*self.raw()).mark = mark };
     }
 
     /// Hands the packet to the pod as the kernel hands over what crosses a veth pair: type and mark are the host's
@@ -62,8 +79,7 @@ impl Skb<'_> {
             // SAFETY: a context of this program type, and a type that the helper allows.
             unsafe { bpf_skb_change_type(self.raw(), PACKET_HOST) };
         }
-        // SAFETY: as for `ifindex`; tc programs may write the mark.
-        unsafe { (*self.raw()).mark = 0 };
+        self.set_mark(0);
         // SAFETY: no pointers are passed.
         unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
     }
@@ -155,5 +171,20 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn is_for_host(&self) -> bool {
         self.packet_type() == PACKET_HOST
+    }
+
+    #[inline(always)]
+    fn vni(&self) -> Option<u32> {
+        tunnel::vni(self)
+    }
+
+    #[inline(always)]
+    fn take_redirected(&mut self) -> bool {
+        // SAFETY: as for `ifindex`.
+        let redirected = unsafe { (*self.raw()).mark } == REDIRECTED;
+        if redirected {
+            self.set_mark(0);
+        }
+        redirected
     }
 }

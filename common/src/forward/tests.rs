@@ -8,9 +8,10 @@ mod peers;
 use std::vec::Vec;
 
 use super::*;
+use crate::Mac;
 use crate::testing::{
-    Attached, Builder, CLIENT, Frame, GATEWAY, HostMaps, Node, PEER, SERVER, STRANGER, SUBPEER,
-    THIRD, UPLINK, UPLINK_MAC, cluster, packet,
+    Attached, Builder, CLIENT, FAR, FAR_MAC, FEATURES, Frame, GATEWAY, HostMaps, Node, OVERLAY,
+    OVERLAY_MAC, PEER, SERVER, STRANGER, SUBPEER, THIRD, UPLINK, UPLINK_MAC, VNI, cluster, packet,
 };
 
 /// The first byte of the payload of the Ethernet frame, and the next ones.
@@ -52,7 +53,13 @@ fn sent(frame: &Frame) -> (Verdict, Frame) {
 }
 
 fn sent_with(maps: &HostMaps, frame: &Frame) -> (Verdict, Frame) {
-    judged(frame, |frame| from_pod(frame, maps, CLIENT.ifindex))
+    judged(frame, |frame| {
+        let features = Features {
+            anti_spoof: false,
+            ..FEATURES
+        };
+        from_pod(frame, maps, features, CLIENT.ifindex)
+    })
 }
 
 /// Judges what comes in at the uplink; asserts that what passes is untouched.
@@ -142,10 +149,12 @@ fn cut_off(packets: &[Builder; 2]) -> impl Iterator<Item = (Frame, bool)> {
     let [v4, v6] = packets.clone();
     let ping = |packet: &Builder, kind| packet.clone().transport(Icmp { kind }).frame();
     let cases = [
-        (v4.clone().transport(Udp).frame(), IP + 20),
-        (ping(&v4, 8), IP + 20 + 1),
-        (v6.clone().transport(Udp).frame(), IP + 40),
-        (ping(&v6, 128), IP + 40 + 1),
+        (v4.frame(), IP + 20 + 14),
+        (v4.clone().transport(Udp).frame(), IP + 20 + 4),
+        (ping(&v4, 8), IP + 20 + 6),
+        (v6.frame(), IP + 40 + 14),
+        (v6.clone().transport(Udp).frame(), IP + 40 + 4),
+        (ping(&v6, 128), IP + 40 + 6),
     ];
     cases.into_iter().flat_map(|(frame, needed)| {
         let lengths = 0..=frame.bytes.len();

@@ -102,21 +102,24 @@ fn of_ipv6_headers_only_known_transports_are_judged() {
 }
 
 #[test]
-fn of_icmp_only_echo_and_its_reply_are_judged() {
+fn of_icmp_only_echo_its_reply_and_errors_are_judged() {
     for kind in 0..=255 {
         let icmp = Transport::Icmp { kind };
-        let expected = (!matches!(kind, 0 | 8)).then_some(Pass::Icmp);
-        assert_eq!(
-            parse(&v4().transport(icmp).frame()).err(),
-            expected,
-            "{kind}"
-        );
-        let expected = (!matches!(kind, 128 | 129)).then_some(Pass::Icmp);
-        assert_eq!(
-            parse(&v6().transport(icmp).frame()).err(),
-            expected,
-            "{kind}"
-        );
+        let error = |builder: crate::testing::Builder| {
+            parse(&builder.transport(icmp).frame()).map(|header| header.error)
+        };
+        let expected = match kind {
+            0 | 8 => Ok(false),
+            3 | 11 | 12 => Ok(true),
+            _ => Err(Pass::Icmp),
+        };
+        assert_eq!(error(v4()), expected, "{kind}");
+        let expected = match kind {
+            128 | 129 => Ok(false),
+            1..=4 => Ok(true),
+            _ => Err(Pass::Icmp),
+        };
+        assert_eq!(error(v6()), expected, "{kind}");
     }
 }
 

@@ -1,15 +1,16 @@
 //! A small cluster, seen from one of its nodes.
 //!
 //! ```text
-//! CLIENT, SERVER, THIRD ── bridge (GATEWAY) ── UPLINK ── PEER    10.244.2.0/24    fd00:244:2::/64
-//!                                                     └─ SUBPEER 10.244.2.128/25  fd00:244:2:0:8000::/65
+//! CLIENT, SERVER, THIRD ── bridge (GATEWAY) ┬ UPLINK ── PEER    10.244.2.0/24    fd00:244:2::/64
+//!                                           │        └─ SUBPEER 10.244.2.128/25  fd00:244:2:0:8000::/65
+//!                                           └ OVERLAY ─ FAR     10.244.9.0/24    fd00:244:9::/64
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
 use super::{Builder, Frame, HostMaps, Transport, packet};
-use crate::{Address, Mac, Peer, Pod};
+use crate::{Address, Features, Mac, Peer, Pod};
 
 /// A pod of this node.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,23 @@ pub const SUBPEER: Node = Node {
     pod_v6: Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0x8000, 0, 0, 5),
 };
 
+/// The overlay device's interface index.
+pub const OVERLAY: u32 = 22;
+/// The overlay device's address.
+pub const OVERLAY_MAC: Mac = Mac([0x02, 0xbe, 192, 168, 1, 11]);
+/// The overlay's network identifier.
+pub const VNI: u32 = 7;
+
+/// The node that only the overlay reaches.
+pub const FAR: Node = Node {
+    v4: Ipv4Addr::new(192, 168, 9, 19),
+    v6: Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 19),
+    pod_v4: Ipv4Addr::new(10, 244, 9, 5),
+    pod_v6: Ipv6Addr::new(0xfd00, 0x244, 9, 0, 0, 0, 0, 5),
+};
+/// The address of the overlay device of [`FAR`].
+pub const FAR_MAC: Mac = Mac([0x02, 0xbe, 192, 168, 9, 19]);
+
 /// A host that is no pod, and in no peer's CIDR; its node addresses are the routers to it.
 pub const STRANGER: Node = Node {
     v4: Ipv4Addr::new(192, 168, 1, 1),
@@ -90,6 +108,7 @@ pub fn cluster() -> HostMaps {
     for pod in [CLIENT, SERVER, THIRD] {
         let value = Pod {
             ifindex: pod.ifindex,
+            flags: 0,
             mac: pod.mac,
             gateway: GATEWAY,
         };
@@ -100,21 +119,40 @@ pub fn cluster() -> HostMaps {
         maps.add_peer(node.pod_v4, v4_length, peer(node.v4));
         maps.add_peer(node.pod_v6, v6_length, peer(node.v6));
     }
+    let far = |node: IpAddr| Peer {
+        ifindex: OVERLAY,
+        mtu: 1450,
+        vni: VNI,
+        mac: FAR_MAC,
+        source: OVERLAY_MAC,
+        ..peer(node)
+    };
+    maps.add_peer(FAR.pod_v4, 24, far(FAR.v4.into()));
+    maps.add_peer(FAR.pod_v6, 64, far(FAR.v6.into()));
     maps
 }
+
+/// What the node uses: everything.
+pub const FEATURES: Features = Features {
+    anti_spoof: true,
+    vni: VNI,
+};
 
 fn peer(node: impl Into<IpAddr>) -> Peer {
     Peer {
         node: Address::from(node.into()),
         ifindex: UPLINK,
         mtu: 1500,
+        vni: 0,
+        mac: Mac::default(),
+        source: Mac::default(),
     }
 }
 
 /// Packets that [`CLIENT`] sends, or that come in for it at the uplink: one of each kind that is judged differently,
 /// to be mutated.
 pub fn seeds() -> Vec<Frame> {
-    let pairs: [(IpAddr, IpAddr, Mac); 10] = [
+    let pairs: [(IpAddr, IpAddr, Mac); 14] = [
         (CLIENT.v4.into(), SERVER.v4.into(), SERVER.mac),
         (CLIENT.v4.into(), SERVER.v4.into(), GATEWAY),
         (CLIENT.v4.into(), PEER.pod_v4.into(), GATEWAY),
@@ -125,6 +163,10 @@ pub fn seeds() -> Vec<Frame> {
         (CLIENT.v6.into(), SUBPEER.pod_v6.into(), GATEWAY),
         (STRANGER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
         (PEER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
+        (CLIENT.v4.into(), FAR.pod_v4.into(), GATEWAY),
+        (CLIENT.v6.into(), FAR.pod_v6.into(), GATEWAY),
+        (FAR.pod_v4.into(), CLIENT.v4.into(), OVERLAY_MAC),
+        (FAR.pod_v6.into(), CLIENT.v6.into(), OVERLAY_MAC),
     ];
     let kinds: [fn(Builder) -> Builder; 5] = [
         |seed| seed,

@@ -15,6 +15,10 @@ pub struct Frame {
     pub tagged: bool,
     /// [`Packet::is_for_host`].
     pub for_host: bool,
+    /// [`Packet::vni`].
+    pub vni: Option<u32>,
+    /// [`Packet::take_redirected`].
+    pub redirected: bool,
 }
 
 impl Frame {
@@ -25,6 +29,8 @@ impl Frame {
             segment_size: 0,
             tagged: false,
             for_host: true,
+            vni: None,
+            redirected: false,
         }
     }
 
@@ -43,6 +49,18 @@ impl Frame {
     /// The frame as an interface receives it that does not have its address.
     pub fn for_somebody_else(mut self) -> Self {
         self.for_host = false;
+        self
+    }
+
+    /// The frame as it comes out of an overlay.
+    pub const fn tunnelled(mut self, vni: u32) -> Self {
+        self.vni = Some(vni);
+        self
+    }
+
+    /// The frame as a program of ours sends it.
+    pub const fn redirected(mut self) -> Self {
+        self.redirected = true;
         self
     }
 
@@ -90,5 +108,13 @@ impl Packet for Frame {
 
     fn is_for_host(&self) -> bool {
         self.for_host
+    }
+
+    fn vni(&self) -> Option<u32> {
+        self.vni
+    }
+
+    fn take_redirected(&mut self) -> bool {
+        core::mem::take(&mut self.redirected)
     }
 }

@@ -1,11 +1,11 @@
 //! The maps in memory.
 
-use core::net::IpAddr;
+use core::{cell::RefCell, net::IpAddr};
 use std::{collections::HashMap, vec::Vec};
 
 use crate::{
-    Address, Cidr, Family, Maps, Peer, Pod, Prefix, PrefixTable, abi::MAX_PREFIXES,
-    address::MAPPED_BITS,
+    Address, Cidr, Family, Flow, Maps, Peer, Pod, Port, Prefix, PrefixTable, Table,
+    abi::MAX_PREFIXES, address::MAPPED_BITS,
 };
 
 /// What the BPF maps of a node hold.
@@ -13,6 +13,10 @@ use crate::{
 pub struct HostMaps {
     /// `PODS`.
     pub pods: HashMap<Address, Pod>,
+    /// `PORTS`.
+    pub ports: HashMap<u32, Port>,
+    /// `STACK_FLOWS` and `STACK_CONNS`, which push nothing out here.
+    pub flows: RefCell<HashMap<(Table, Flow), u32>>,
     /// `PEERS`.
     pub peers: HashMap<Cidr, Peer>,
     /// `PREFIXES`, by family; `None` as if the map had no such entry.
@@ -23,6 +27,18 @@ impl HostMaps {
     /// Adds a pod's address.
     pub fn add_pod(&mut self, address: impl Into<IpAddr>, pod: Pod) {
         self.pods.insert(Address::from(address.into()), pod);
+        let port = Port {
+            mac: pod.mac,
+            reserved: 0,
+        };
+        self.ports.insert(pod.ifindex, port);
+    }
+
+    /// Sets a flag of all addresses of a pod.
+    pub fn flag_pod(&mut self, ifindex: u32, flag: u32) {
+        for pod in self.pods.values_mut().filter(|pod| pod.ifindex == ifindex) {
+            pod.flags |= flag;
+        }
     }
 
     /// Adds a peer's CIDR, and its length to the prefix table.
@@ -60,11 +76,27 @@ impl Maps for HostMaps {
         self.pods.get(address).copied()
     }
 
+    fn port(&self, ifindex: u32) -> Option<Port> {
+        self.ports.get(&ifindex).copied()
+    }
+
     fn prefixes(&self, family: Family) -> Option<&PrefixTable> {
         self.prefixes[family as usize].as_ref()
     }
 
     fn peer(&self, cidr: &Cidr) -> Option<Peer> {
         self.peers.get(cidr).copied()
+    }
+
+    fn flow(&self, table: Table, flow: &Flow) -> Option<u32> {
+        self.flows.borrow().get(&(table, *flow)).copied()
+    }
+
+    fn remember(&self, table: Table, flow: &Flow, value: u32) {
+        self.flows.borrow_mut().insert((table, *flow), value);
+    }
+
+    fn forget(&self, table: Table, flow: &Flow) {
+        self.flows.borrow_mut().remove(&(table, *flow));
     }
 }

@@ -17,7 +17,7 @@ fn mutated_packets_pass_untouched_or_go_where_the_maps_say() {
         before.for_host = before.destination() == Some(UPLINK_MAC);
 
         let mut after = before.clone();
-        let verdict = from_pod(&mut after, &maps, CLIENT.ifindex);
+        let verdict = from_pod(&mut after, &maps, FEATURES, CLIENT.ifindex);
         check(&before, &after, verdict, Some(CLIENT.ifindex));
         carried += usize::from(!matches!(verdict, Verdict::Pass(_)));
 
@@ -35,6 +35,17 @@ fn check(before: &Frame, after: &Frame, verdict: Verdict, sender: Option<u32>) {
         Verdict::Pass(_) => {
             assert_eq!(after, before);
             return;
+        }
+        Verdict::Drop(_) => {
+            assert!(sender.is_some(), "only what pods send is dropped");
+            assert_eq!(after, before);
+            return;
+        }
+        Verdict::ToOverlay { ifindex, node, vni } => {
+            assert_eq!((ifindex, vni), (OVERLAY, VNI));
+            assert_eq!(after.bytes[..12], [FAR_MAC.0, OVERLAY_MAC.0].concat());
+            let far = [FAR.v4.into(), FAR.v6.into()].map(|node: core::net::IpAddr| node.into());
+            assert!(far.contains(&node), "{node:?}");
         }
         Verdict::ToPod { ifindex } => {
             let pod = [CLIENT, SERVER, THIRD]

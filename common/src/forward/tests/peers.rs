@@ -11,6 +11,9 @@ fn peer(node: u8) -> Peer {
         node: Address::from_v4([192, 168, 1, node]),
         ifindex: UPLINK,
         mtu: 1500,
+        vni: 0,
+        mac: Mac::default(),
+        source: Mac::default(),
     }
 }
 
@@ -115,6 +118,22 @@ struct Probed<'a>(&'a HostMaps, RefCell<Vec<u64>>);
 impl Maps for Probed<'_> {
     fn pod(&self, address: &Address) -> Option<Pod> {
         self.0.pod(address)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<Port> {
+        self.0.port(ifindex)
+    }
+
+    fn flow(&self, table: Table, flow: &Flow) -> Option<u32> {
+        self.0.flow(table, flow)
+    }
+
+    fn remember(&self, table: Table, flow: &Flow, value: u32) {
+        self.0.remember(table, flow, value);
+    }
+
+    fn forget(&self, table: Table, flow: &Flow) {
+        self.0.forget(table, flow);
     }
 
     fn prefixes(&self, family: Family) -> Option<&PrefixTable> {

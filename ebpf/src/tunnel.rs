@@ -1,0 +1,78 @@
+//! The overlay: what a packet carries beside its bytes into and out of a vxlan device in collect-metadata mode.
+
+use core::mem::offset_of;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key, bpf_tunnel_key__bindgen_ty_1,
+        bpf_tunnel_key__bindgen_ty_2, bpf_tunnel_key__bindgen_ty_3,
+    },
+    helpers::{bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key},
+};
+use beeline_common::{Address, Family};
+
+use crate::skb::Skb;
+
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
+
+/// Without the local address, which Linux 6.0 added (commit 26101f5ab6bd): all kernels take this length.
+const KEY_LENGTH: u32 = offset_of!(bpf_tunnel_key, __bindgen_anon_3) as u32;
+
+/// The identifier that the packet came with, if it came out of a tunnel.
+#[inline(always)]
+pub(crate) fn vni(skb: &Skb<'_>) -> Option<u32> {
+    let mut key = key(0, &Address::from_v4([0; 4]));
+    // The helper insists on the family that the tunnel has.
+    for flags in [0, BPF_F_TUNINFO_IPV6] {
+        // SAFETY: the key is at least as long as is passed, and outlives the call.
+        let failed = unsafe {
+            bpf_skb_get_tunnel_key(skb.raw(), &raw mut key, KEY_LENGTH, u64::from(flags))
+        };
+        if failed == 0 {
+            return Some(key.tunnel_id);
+        }
+    }
+    None
+}
+
+/// Sends the packet through the tunnel device of `ifindex` to the node.
+#[inline(always)]
+pub(crate) fn redirect(skb: &Skb<'_>, ifindex: u32, node: &Address, vni: u32) -> i32 {
+    let mut key = key(vni, node);
+    let flags = match node.family() {
+        // The inner checksums do; with an outer one, NAT and offloads have failed others (flannel issue 1282).
+        Family::V4 => BPF_F_ZERO_CSUM_TX,
+        Family::V6 => BPF_F_TUNINFO_IPV6,
+    };
+    // SAFETY: as in `vni`.
+    let failed =
+        unsafe { bpf_skb_set_tunnel_key(skb.raw(), &raw mut key, KEY_LENGTH, u64::from(flags)) };
+    if failed != 0 {
+        // Without memory for the key the packet would leave without one.
+        return DROP;
+    }
+    // SAFETY: no pointers are passed.
+    unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn key(vni: u32, node: &Address) -> bpf_tunnel_key {
+    let remote = match node.family() {
+        // In the host's order, unlike IPv6.
+        Family::V4 => [u32::from_be_bytes(node.v4_octets()), 0, 0, 0],
+        Family::V6 => node.words_32(),
+    };
+    bpf_tunnel_key {
+        tunnel_id: vni,
+        __bindgen_anon_1: bpf_tunnel_key__bindgen_ty_1 {
+            remote_ipv6: remote,
+        },
+        tunnel_tos: 0,
+        // The default of the node.
+        tunnel_ttl: 0,
+        __bindgen_anon_2: bpf_tunnel_key__bindgen_ty_2 { tunnel_ext: 0 },
+        tunnel_label: 0,
+        __bindgen_anon_3: bpf_tunnel_key__bindgen_ty_3 { local_ipv6: [0; 4] },
+    }
+}
