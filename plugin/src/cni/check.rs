@@ -1,6 +1,7 @@
 //! CHECK: whether an attachment still is as ADD left it.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -83,7 +84,7 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
         ensure!(there, "fast path: {address} is missing from it");
     }
     ensure!(
-        datapath.has_pod(*ifindex),
+        datapath.is_attached(Hook::FromPod, *ifindex),
         "fast path: no program on {:?}",
         attachment.host_veth
     );

@@ -7,6 +7,7 @@
 //! ```
 
 mod bridge;
+mod fastpath;
 mod peers;
 mod plan;
 mod setup;
