@@ -158,8 +158,11 @@ impl Datapath {
         stats::read(&self.pins)
     }
 
-    /// Detaches and unpins everything: packets take the plain bridge.
+    /// Detaches and unpins everything: packets take the plain bridge. What redirects goes before what looks on.
     pub fn unload(self) -> Result<()> {
+        for (hook, ifindex) in self.attached()? {
+            self.detach(hook, ifindex)?;
+        }
         self.pins.remove()
     }
 }

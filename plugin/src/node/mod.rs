@@ -7,6 +7,7 @@
 //! ```
 
 mod bridge;
+mod control;
 mod fastpath;
 mod peers;
 mod plan;
@@ -19,6 +20,7 @@ use ipnetwork::IpNetwork;
 use self::setup::Changes;
 pub use self::{
     bridge::{Bridge, Conflict},
+    control::{load, unload},
     plan::{BridgePlan, Plan},
     store::{Attachment, Lock, Record, Store},
 };
