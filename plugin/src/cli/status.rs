@@ -114,7 +114,11 @@ fn text(network: &Network, out: &mut impl Write) -> Result<()> {
     }
     for pod in &network.pods {
         let addresses: Vec<String> = pod.addresses.iter().map(|a| a.ip().to_string()).collect();
-        let path = if pod.fast_path { "fast" } else { "slow" };
+        let path = match &pod.slow {
+            Some(reason) => format!("slow ({reason})"),
+            None if pod.fast_path && network.datapath == "ebpf" => "fast".to_owned(),
+            None => "slow".to_owned(),
+        };
         writeln!(
             out,
             "  pod   {:<18} {path}  {}  {} {}",

@@ -3,7 +3,6 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -22,7 +21,7 @@ use crate::{
         with_netlink,
     },
     nft::Masquerade,
-    node::{Attachment, Node, Plan},
+    node::{Attachment, Node, Plan, watch},
 };
 
 /// Attaches the pod, and says with what.
@@ -45,7 +44,15 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
             made: Vec::new(),
         };
         match attaching.run(&mut node, &requested).await {
-            Ok(result) => Ok(result),
+            Ok(result) => {
+                if attaching.is_fast() {
+                    // Without the watch the pod works, but what shapes it may be passed by.
+                    watch::ensure(&node.store).unwrap_or_else(|error| {
+                        tracing::warn!("watch over new pods: {error:#}");
+                    });
+                }
+                Ok(result)
+            }
             Err(error) => {
                 attaching.roll_back(&node).await;
                 if let Err(error) = node.abandon(host).await {
@@ -62,15 +69,10 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
 #[derive(Debug)]
 enum Made {
     Record,
-    Veth {
-        ifindex: u32,
-    },
+    Veth { ifindex: u32 },
     Lease,
     Masqueraded(Vec<IpNetwork>),
-    FastPath {
-        ifindex: u32,
-        addresses: Vec<IpAddr>,
-    },
+    FastPath(Box<Attachment>),
 }
 
 /// An ADD under way.
@@ -145,6 +147,11 @@ impl Attaching<'_> {
             conf.dns.clone()
         });
         Ok(result)
+    }
+
+    fn is_fast(&self) -> bool {
+        let fast = |made: &Made| matches!(made, Made::FastPath(_));
+        self.made.iter().any(fast)
     }
 
     /// Writes down what is about to be made, so that DEL and GC find it whatever happens.
@@ -263,21 +270,20 @@ impl Attaching<'_> {
         if barred || attachment.addresses.is_empty() {
             return Ok(false);
         }
-        let taken = (|| {
-            let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
-                .context("datapath: its pins are gone")?;
-            let pod = attachment.pod(&node.bridge);
-            let pod = pod.context("attachment: without a MAC")?;
-            self.made.push(Made::FastPath {
-                ifindex: attachment.ifindex,
-                addresses: attachment.ips(),
-            });
-            datapath.set_pod(&attachment.ips(), pod)?;
-            let by = self.plan.datapath.attach;
-            datapath.attach(Hook::FromPod, attachment.ifindex, by)
-        })();
+        let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
+            .context("datapath: its pins are gone");
+        let taken = datapath.and_then(|datapath| {
+            let taken = attachment.enter(&datapath, &node.bridge, self.plan.datapath.attach);
+            taken.inspect_err(|_| {
+                // What matters is the first error.
+                let _ = attachment.leave(&datapath);
+            })
+        });
         match taken {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.made.push(Made::FastPath(Box::new(attachment.clone())));
+                Ok(true)
+            }
             Err(error) if mode == Mode::Ebpf => Err(error),
             Err(error) => {
                 let id = &attachment.container_id;
@@ -330,11 +336,9 @@ impl Attaching<'_> {
                     .iter()
                     .try_for_each(|address| masquerade.remove_pod(address.ip()))
             }
-            Made::FastPath { ifindex, addresses } => {
+            Made::FastPath(attachment) => {
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {
-                    Some(datapath) => datapath
-                        .remove_pod(*ifindex, addresses)
-                        .and(datapath.detach(Hook::FromPod, *ifindex)),
+                    Some(datapath) => attachment.leave(&datapath),
                     None => Ok(()),
                 }
             }

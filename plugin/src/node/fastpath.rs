@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, Result};
 use beeline_common::{
-    Features, Flow, Hook,
+    Features, Flow, Hook, Pod,
     abi::{MAX_FLOWS, MIN_FLOWS},
 };
 
@@ -56,6 +56,30 @@ impl<'a> Places<'a> {
         })
     }
 
+    /// The pods as the maps have them.
+    fn pods(&self) -> Vec<(&Attachment, Pod)> {
+        let attachments = self.attachments.iter();
+        attachments
+            .filter_map(|attachment| Some((attachment, attachment.pod(self.bridge)?)))
+            .collect()
+    }
+
+    /// Has the maps know every pod, those that are new to them on the slow path.
+    fn introduce(&self, datapath: &Datapath) -> Result<()> {
+        let known: HashSet<u32> = datapath
+            .pods()?
+            .iter()
+            .map(|(_, pod)| pod.ifindex)
+            .collect();
+        for (attachment, mut pod) in self.pods() {
+            if !known.contains(&pod.ifindex) {
+                pod.flags |= Pod::SLOW;
+                datapath.set_pod(&attachment.ips(), pod)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Programs that only look on.
     fn observers(&self) -> Vec<(Hook, u32)> {
         let leaving = self
@@ -81,29 +105,29 @@ impl<'a> Places<'a> {
 }
 
 /// Brings the fast path up, or up to date: loads this build's programs, fills their maps, and attaches them or swaps
-/// them for those that are attached. Flows go on: packets find the old program or the new one, and what the stack
-/// translates is remembered before anything is redirected.
+/// them for those that are attached.
+///
+/// Flows go on. Packets find the old program or the new one. A pod that was on the plain bridge is first looked upon
+/// only; when what the stack translates for it is known, all that it sends and receives changes the path at once.
 pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     let settings = settings(plan);
     let (bpffs, network) = (&plan.datapath.bpffs, &plan.network);
     let datapath = Datapath::load(bpffs, network, &settings)?;
     fault!("setup-load");
     datapath.set_peers(&places.neighbourhood.entries())?;
-    for attachment in &places.attachments {
-        if let Some(pod) = attachment.pod(places.bridge) {
-            datapath.set_pod(&attachment.ips(), pod)?;
-        }
-    }
     let attached = datapath.attached()?;
-    let was_on = attached.iter().any(|(hook, _)| !hook.is_egress());
+    let was_on = !datapath.pods()?.is_empty();
+    places.introduce(&datapath)?;
     for (hook, ifindex) in places.observers() {
         datapath.attach(hook, ifindex, settings.attach)?;
     }
     fault!("setup-observers");
-    // Maps of another ABI leave their flows behind.
     let translated = remember_translated(&datapath)?;
     for (hook, ifindex) in places.redirectors() {
         attach_if_there(&datapath, hook, ifindex, &settings)?;
+    }
+    for (attachment, pod) in places.pods() {
+        datapath.set_pod(&attachment.ips(), pod)?;
     }
     if !was_on {
         // Until just now everything was the stack's; what it does not translate need not stay with it.

@@ -14,3 +14,4 @@ mod measuring;
 mod packets;
 mod refusals;
 mod repair;
+mod shaping;
