@@ -1,6 +1,6 @@
 //! Word of changes to traffic control, as they happen.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io::ErrorKind};
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkPayload};
@@ -59,8 +59,22 @@ impl Watch {
             match self.socket.recv_from(&mut self.datagram).await {
                 Ok(_) => self.pending.extend(changes(&self.datagram)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.drain()?;
                     return Ok(Change::Unknown);
                 }
+                Err(error) => return Err(error).context("netlink: receive changes"),
+            }
+        }
+    }
+
+    /// Throws away what is waiting: until then the kernel drops each new notice too, and tells that only once.
+    fn drain(&mut self) -> Result<()> {
+        loop {
+            self.datagram.clear();
+            match self.socket.socket_ref().recv_from(&mut self.datagram, 0) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context("netlink: receive changes"),
             }
         }
