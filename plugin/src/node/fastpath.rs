@@ -1,11 +1,12 @@
 //! The fast path of a network on a node: which programs are where, with what in their maps.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use beeline_common::{
     Features, Flow, Hook, Pod,
     abi::{MAX_FLOWS, MIN_FLOWS},
+    flow::End,
 };
 
 use super::{Attachment, Bridge, Plan, Store, peers::Neighbourhood};
@@ -13,6 +14,9 @@ use crate::{
     datapath::{Datapath, Settings},
     net::{conntrack, sysctl},
 };
+
+/// How many connections conntrack tracks at most.
+const TRACKED: &str = "net/netfilter/nf_conntrack_max";
 
 /// What this network's programs are made for.
 pub(super) fn settings(plan: &Plan) -> Settings {
@@ -29,7 +33,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
 
 /// As many flows as the stack can track: what it has forgotten itself need not be remembered here.
 fn tracked_flows() -> u32 {
-    let tracked = sysctl::get("net/netfilter/nf_conntrack_max").ok();
+    let tracked = sysctl::get(TRACKED).ok();
     let tracked = tracked.and_then(|text| text.parse().ok());
     // Without conntrack nothing is translated.
     tracked.unwrap_or(MIN_FLOWS).clamp(MIN_FLOWS, MAX_FLOWS)
@@ -158,9 +162,30 @@ fn attach_if_there(
     }
 }
 
-/// Has the stack keep the flows that it translates; returns these.
+/// Has the stack keep the flows that it translates for pods of this node; returns these.
 fn remember_translated(datapath: &Datapath) -> Result<HashSet<Flow>> {
-    let flows = conntrack::translated_flows().context("conntrack: list")?;
+    let pods: HashSet<IpAddr> = datapath.pods()?.into_iter().map(|(ip, _)| ip).collect();
+    // Without conntrack nothing is translated.
+    let connections = match sysctl::get(TRACKED) {
+        Ok(_) if !pods.is_empty() => conntrack::translated()?,
+        _ => Vec::new(),
+    };
+    // What is sent in answer has the addresses and ports that pods know.
+    let answers = connections.iter().map(|connection| &connection.reply);
+    let flows: HashSet<Flow> = answers
+        .filter(|answer| pods.contains(&answer.source) || pods.contains(&answer.destination))
+        .map(flow)
+        .collect();
     datapath.remember(flows.iter().copied())?;
     Ok(flows)
+}
+
+fn flow(tuple: &conntrack::Tuple) -> Flow {
+    let end = |address: IpAddr, port: u16| End {
+        address: address.into(),
+        port: port.to_be_bytes(),
+    };
+    let source = end(tuple.source, tuple.source_port);
+    let destination = end(tuple.destination, tuple.destination_port);
+    Flow::new(tuple.protocol, source, destination).0
 }
