@@ -10,6 +10,7 @@ mod attachment;
 mod bridge;
 mod control;
 mod fastpath;
+mod firewall;
 mod peers;
 mod plan;
 mod setup;

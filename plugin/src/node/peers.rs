@@ -76,6 +76,12 @@ impl Neighbourhood {
         links.map(|link| link.index)
     }
 
+    /// The names of all interfaces that lead to other nodes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let links = self.uplinks.iter().chain(&self.overlay);
+        links.map(|link| &*link.name)
+    }
+
     /// The peers as the fast path needs them.
     pub(super) fn entries(&self) -> Vec<(IpNetwork, Peer)> {
         let entry = |(peer, link): &(PeerConf, Link)| {

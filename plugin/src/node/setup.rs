@@ -8,6 +8,7 @@ use super::{
     Plan, Record, Store,
     bridge::{self, Bridge},
     fastpath::{self, Places},
+    firewall,
     peers::{Neighbourhood, installed_routes},
 };
 use crate::{
@@ -136,6 +137,10 @@ async fn attempt(
     fault!("setup-masquerade");
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
+    let firewall = match plan.datapath.mode {
+        Mode::Bridge => Vec::new(),
+        Mode::Auto | Mode::Ebpf => firewall::defeated(plan, &neighbourhood),
+    };
     let degraded = match plan.datapath.mode {
         Mode::Bridge => None,
         _ if off => Some(OFF.to_owned()),
@@ -146,6 +151,10 @@ async fn attempt(
             load(plan, &places, changes)?;
             None
         }
+        Mode::Auto if !firewall.is_empty() => {
+            unload(plan)?;
+            Some(firewall::reason(&firewall))
+        }
         Mode::Auto => load(plan, &places, changes)
             .err()
             .map(|error| format!("{error:#}")),
@@ -154,6 +163,7 @@ async fn attempt(
         plan: plan.clone(),
         degraded,
         problems: neighbourhood.problems,
+        firewall,
         off,
     };
     // Once: at set-up, not at every ADD.
@@ -246,11 +256,17 @@ fn load(plan: &Plan, places: &Places<'_>, changes: &mut Changes) -> Result<()> {
     let up = fastpath::bring_up(plan, places);
     if up.is_err() && fresh {
         changes.datapath = false;
-        if let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) {
-            datapath.unload().context("after a failure: unload")?;
-        }
+        unload(plan).context("after a failure: unload")?;
     }
     up
+}
+
+/// Takes the fast path off, if it is there.
+pub(super) fn unload(plan: &Plan) -> Result<()> {
+    match Datapath::open(&plan.datapath.bpffs, &plan.network) {
+        Some(datapath) => datapath.unload(),
+        None => Ok(()),
+    }
 }
 
 /// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the
@@ -262,10 +278,8 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
             tracing::warn!(network, "roll-back: {error:#}");
         }
     };
-    if changes.datapath
-        && let Some(datapath) = Datapath::open(&plan.datapath.bpffs, network)
-    {
-        log(datapath.unload());
+    if changes.datapath {
+        log(unload(plan));
     }
     if changes.masquerade {
         log(masquerade(plan).delete());

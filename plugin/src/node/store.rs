@@ -36,12 +36,23 @@ pub struct Record {
     pub degraded: Option<String>,
     /// What else did not work: peers that no route leads to, uplinks that are missing.
     pub problems: Vec<String>,
+    /// What in netfilter the fast path would defeat, or does where `mode` is `ebpf`.
+    #[serde(default)]
+    pub firewall: Vec<String>,
     /// Whether an administrator turned the fast path off.
     #[serde(default)]
     pub off: bool,
 }
 
 impl Record {
+    /// What the fast path knowingly defeats.
+    pub fn bypassed(&self) -> &[String] {
+        match self.degraded {
+            None => &self.firewall,
+            Some(_) => &[],
+        }
+    }
+
     /// Logs what does not work.
     pub fn warn(&self) {
         let network = &self.plan.network;
@@ -50,6 +61,9 @@ impl Record {
         }
         for problem in &self.problems {
             tracing::warn!(network, "{problem}");
+        }
+        for rule in self.bypassed() {
+            tracing::warn!(network, "the fast path passes by a firewall: {rule}");
         }
     }
 }

@@ -4,6 +4,8 @@
 //! ADD has answered already. A redirect would skip all of that, so such a pod takes the slow path. As nothing calls
 //! beeline at that moment, an ADD leaves a process behind that listens to the kernel, one a network, until no pod has
 //! come for a while. It changes what the maps say, and carries no packet.
+//!
+//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed.
 
 use std::{
     env,
@@ -14,13 +16,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::setsid;
 
-use super::{Attachment, Store, bridge};
+use super::{Attachment, Store, bridge, firewall};
 use crate::{
     datapath::Datapath,
     net::{
         Netlink,
         tc::{self, Change, Watch},
     },
+    nft::audit,
 };
 
 /// How long a chain of plugins may take after beeline's ADD; the reference portmap has been seen to wait for seconds for
@@ -62,7 +65,13 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     let _ = setsid();
     let mut watch = Watch::open()?;
     inspect(netlink, store, None).await?;
+    let mut rules = Rules::default();
+    // Rules may have come between the set-up and this.
+    firewall::reconsider(netlink, store).await?;
     while is_needed(store) {
+        if rules.have_settled()? {
+            firewall::reconsider(netlink, store).await?;
+        }
         match tokio::time::timeout(TICK, watch.next()).await.ok() {
             Some(Ok(Change::Tc(ifindex))) => inspect(netlink, store, Some(ifindex)).await?,
             Some(Ok(Change::Unknown)) => inspect(netlink, store, None).await?,
@@ -71,6 +80,27 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What has been seen of nf_tables' rule set.
+#[derive(Default)]
+struct Rules {
+    /// Its generation at the last look.
+    seen: Option<u32>,
+    changing: bool,
+}
+
+impl Rules {
+    /// Whether the rules have changed since they were last looked at, and do not change any more: kube-proxy and others
+    /// write theirs bit by bit.
+    fn have_settled(&mut self) -> Result<bool> {
+        let now = audit::generation()?;
+        let before = self.seen.replace(now);
+        let changed = before.is_some_and(|before| before != now);
+        let settled = self.changing && !changed;
+        self.changing = changed;
+        Ok(settled)
+    }
 }
 
 /// Whether the network is there, and a pod came or went not long ago.

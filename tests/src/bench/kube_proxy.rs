@@ -8,7 +8,7 @@ use crate::exec;
 use crate::netns::Namespace;
 
 /// Installs the rules for so many Services, at least one.
-pub(super) fn install(node: &Namespace, services: u32) -> Result<()> {
+pub fn install(node: &Namespace, services: u32) -> Result<()> {
     exec::iptables(node, &rules(services))
 }
 

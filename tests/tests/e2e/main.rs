@@ -7,6 +7,7 @@ mod connectivity;
 mod datapath;
 mod external_ipam;
 mod faults;
+mod firewall;
 mod fixture;
 mod lifecycle;
 mod masquerade;
