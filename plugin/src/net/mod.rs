@@ -19,6 +19,7 @@ pub mod link;
 pub mod mac;
 pub mod neighbour;
 pub mod netns;
+pub mod overlay;
 pub mod route;
 pub mod sysctl;
 pub mod tc;

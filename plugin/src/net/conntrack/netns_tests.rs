@@ -9,14 +9,16 @@ use std::{
 };
 
 use anyhow::ensure;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::*;
-use crate::net::{Netlink, address::Dad, sysctl, testing};
+use crate::net::{
+    Netlink,
+    address::Dad,
+    testing::{self, PATIENCE},
+};
 
-/// Ends a test whose packet was lost.
-const PATIENCE: Duration = Duration::from_secs(10);
-
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -45,7 +47,7 @@ async fn serve(netlink: &Netlink) -> Result<()> {
         .arg(format!("table inet proxy {{ {chain}\n }}"))
         .status()?;
     ensure!(status.success(), "nft");
-    sysctl::ensure("net/ipv4/ping_group_range", "0\t0")
+    Ok(())
 }
 
 /// The connection that was begun from this port (or with this identifier) to this address.
@@ -133,17 +135,9 @@ fn a_udp_flow_has_its_ports() {
 #[test]
 fn echoes_have_their_identifier() {
     each_target(|to, service, pod| {
-        let (family, protocol, request, number) = match to {
-            IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 1),
-            IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 58),
-        };
-        let echo = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
-        let echo = UdpSocket::from(echo);
-        echo.set_read_timeout(Some(PATIENCE))?;
-        echo.send_to(&[request, 0, 0, 0, 0, 0, 0, 1], (to, 0))?;
-        echo.recv(&mut [0; 8])?;
-        let identifier = echo.local_addr()?.port();
-        let flow = find(number, identifier, to)?;
+        let protocol = if to.is_ipv4() { ICMP } else { ICMPV6 };
+        let identifier = testing::echo(pod, to)?;
+        let flow = find(protocol, identifier, to)?;
         assert_eq!(flow.original.destination_port, identifier);
         check(&flow, to, service, pod);
         Ok(())
