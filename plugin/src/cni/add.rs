@@ -20,7 +20,7 @@ use crate::{
         netns::Netns,
         with_netlink,
     },
-    nft::Masquerade,
+    nft::{MacCheck, Masquerade},
     node::{Attachment, Node, Plan, watch},
 };
 
@@ -70,6 +70,7 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
 enum Made {
     Record,
     Veth { ifindex: u32 },
+    MacCheck,
     Lease,
     Masqueraded(Vec<IpNetwork>),
     FastPath(Box<Attachment>),
@@ -93,6 +94,8 @@ impl Attaching<'_> {
         let host_mac = Mac::random();
         let ifindex = self.create_veth(node, &attachment, host_mac).await?;
         attachment.ifindex = ifindex;
+        self.check_macs(&attachment)?;
+        fault!("add-mac-check");
 
         let mut result = CniResult::new();
         result.interface(Interface::on_host(
@@ -217,6 +220,19 @@ impl Attaching<'_> {
         Ok(ifindex)
     }
 
+    /// Has the bridge drop what names another source MAC than the pod's. The fast path leaves that to the bridge.
+    fn check_macs(&mut self, attachment: &Attachment) -> Result<()> {
+        if !self.call.conf.macspoofchk {
+            return Ok(());
+        }
+        self.made.push(Made::MacCheck);
+        let check = MacCheck {
+            container_id: &attachment.container_id,
+            ifname: &attachment.ifname,
+        };
+        check.apply(&attachment.host_veth, &self.mac.to_string())
+    }
+
     fn reserve(&mut self, requested: &[IpAddr]) -> Result<Lease> {
         let call = self.call;
         if let Some(conf) = self.host_local {
@@ -327,6 +343,13 @@ impl Attaching<'_> {
         match made {
             Made::Record => node.store.remove_attachment(&id.container_id, &id.ifname),
             Made::Veth { ifindex } => self.host.delete(*ifindex).await,
+            Made::MacCheck => {
+                let check = MacCheck {
+                    container_id: &id.container_id,
+                    ifname: &id.ifname,
+                };
+                check.delete()
+            }
             Made::Lease => self.call.release(&id),
             Made::Masqueraded(addresses) => {
                 let masquerade = Masquerade {

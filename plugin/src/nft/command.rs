@@ -10,20 +10,35 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nftables::schema::Nftables;
-
-use super::batch::Batch;
+use nftables::schema::{NfObject, Nftables};
+use serde_json::{Value, json};
 
 /// Runtimes start plugins with a thin PATH.
 const FALLBACK_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// Has `nft` make all the changes of a batch, or none.
-pub(super) fn run(batch: Batch<'_>) -> Result<()> {
+pub(super) fn run(batch: Vec<NfObject<'_>>) -> Result<()> {
     let input = serde_json::to_vec(&Nftables {
-        objects: batch.into_objects().into(),
+        objects: batch.into(),
     })
     .context("nft: encode batch")?;
     nft(&["-j", "-f", "-"], &input).map(drop)
+}
+
+/// Lists one object, which JSON can name whatever its name is, with what is in it.
+pub(super) fn list(object: &Value) -> Result<Vec<Value>> {
+    let input = json!({"nftables": [{"list": object}]}).to_string();
+    let listed = nft(&["-j", "-f", "-"], input.as_bytes());
+    objects(&listed.with_context(|| format!("nft: list {object}"))?)
+}
+
+/// Reads what `nft -j` lists.
+pub(super) fn objects(listed: &[u8]) -> Result<Vec<Value>> {
+    let mut listed: Value = serde_json::from_slice(listed).context("nft: decode list")?;
+    match listed["nftables"].take() {
+        Value::Array(objects) => Ok(objects),
+        other => bail!("nft: decode list: no array but {other}"),
+    }
 }
 
 /// What `nft` writes.

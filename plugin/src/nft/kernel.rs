@@ -10,10 +10,13 @@ use nix::libc;
 // linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h, linux/netfilter.h.
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_GETCHAIN: u16 = 4;
 const NFT_MSG_GETSETELEM: u16 = 13;
 const NFT_MSG_GETGEN: u16 = 16;
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -23,6 +26,7 @@ const NFTA_DATA_VALUE: u16 = 1;
 const NLA_F_NESTED: u16 = 1 << 15;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
+const NFPROTO_BRIDGE: u8 = 7;
 const NLMSG_HEADER: usize = 16;
 const NFGENMSG: usize = 4;
 const ATTRIBUTE: usize = 4;
@@ -31,8 +35,16 @@ const ATTRIBUTE: usize = 4;
 pub(super) fn has_table(table: &str) -> io::Result<bool> {
     exists(
         NFT_MSG_GETTABLE,
+        NFPROTO_INET,
         &attribute(NFTA_TABLE_NAME, &string(table)),
     )
+}
+
+/// Whether a table of the bridge family has a chain of this name.
+pub(super) fn has_bridge_chain(table: &str, chain: &str) -> io::Result<bool> {
+    let mut attributes = attribute(NFTA_CHAIN_TABLE, &string(table));
+    attributes.extend(attribute(NFTA_CHAIN_NAME, &string(chain)));
+    exists(NFT_MSG_GETCHAIN, NFPROTO_BRIDGE, &attributes)
 }
 
 /// Whether a table has a set of marks that has this one.
@@ -48,7 +60,7 @@ pub(super) fn has_mark(table: &str, set: &str, mark: u32) -> io::Result<bool> {
         NFTA_SET_ELEM_LIST_ELEMENTS,
         &nested(NFTA_LIST_ELEM, &key),
     ));
-    exists(NFT_MSG_GETSETELEM, &attributes)
+    exists(NFT_MSG_GETSETELEM, NFPROTO_INET, &attributes)
 }
 
 /// Whether there is any table.
@@ -73,8 +85,8 @@ pub(super) fn generation() -> io::Result<u32> {
 }
 
 /// Whether the kernel finds what a get request names.
-fn exists(kind: u16, attributes: &[u8]) -> io::Result<bool> {
-    match ask(&request(kind, 0, NFPROTO_INET, attributes))? {
+fn exists(kind: u16, family: u8, attributes: &[u8]) -> io::Result<bool> {
+    match ask(&request(kind, 0, family, attributes))? {
         Some(answer) => known(error_of(answer)?),
         None => Ok(false),
     }

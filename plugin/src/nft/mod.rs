@@ -1,6 +1,7 @@
-//! Masquerading of what pods send out of the cluster: one nftables table a network. And a look at all the other rules.
+//! What beeline has in nftables: the masquerading of each network, and the check of MACs of each pod that has one. And
+//! the look at what others have there.
 //!
-//! What the table says depends on the network's CIDRs only, not on its pods, so an ADD on a node that is set up
+//! Masquerading is one table a network, for what pods send out of the cluster. What the table says depends on the network's CIDRs only, not on its pods, so an ADD on a node that is set up
 //! finds it in place with one netlink request. Only changes run a child process, `nft`, each as one transaction.
 
 use std::net::IpAddr;
@@ -12,11 +13,13 @@ pub mod audit;
 mod batch;
 mod command;
 mod kernel;
+mod mac_check;
 #[cfg(test)]
 mod netns_tests;
 
 use batch::Batch;
 use command::run;
+pub use mac_check::MacCheck;
 
 /// The masquerading of a network in the calling thread's network namespace.
 ///
@@ -47,14 +50,14 @@ impl Masquerade<'_> {
     /// The addresses of [`add_pod`](Self::add_pod) stay.
     pub fn apply(&self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).replace(pods, cluster))
+        run(Batch::new(&table).replace(pods, cluster).into_objects())
             .with_context(|| format!("nftables table {table:?}: apply"))
     }
 
     /// Masquerades a pod outside the CIDRs, as external IPAM may give it any address; needs an applied table.
     pub fn add_pod(&self, ip: IpAddr) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).add_address(ip))
+        run(Batch::new(&table).add_address(ip).into_objects())
             .with_context(|| format!("nftables table {table:?}: add {ip}"))
     }
 
@@ -64,7 +67,7 @@ impl Masquerade<'_> {
             return Ok(());
         }
         let table = self.table();
-        run(Batch::new(&table).remove_address(ip))
+        run(Batch::new(&table).remove_address(ip).into_objects())
             .with_context(|| format!("nftables table {table:?}: remove {ip}"))
     }
 
@@ -74,7 +77,7 @@ impl Masquerade<'_> {
             return Ok(());
         }
         let table = self.table();
-        run(Batch::new(&table).delete())
+        run(Batch::new(&table).delete().into_objects())
             .with_context(|| format!("nftables table {table:?}: delete"))
     }
 

@@ -5,14 +5,14 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
     extensions,
     walk::{ChainId, Rule, Ruleset},
 };
-use crate::nft::command::nft;
+use crate::nft::command::{list, nft, objects};
 
 /// A base chain.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Nft {
 impl Nft {
     /// All base chains.
     pub(super) fn bases(&mut self) -> Result<Vec<Base>> {
-        let mut bases = parse_bases(&nft(&["-j", "list", "chains"], b"")?)?;
+        let mut bases = parse_bases(&objects(&nft(&["-j", "list", "chains"], b"")?)?);
         for base in &mut bases {
             if base.devices.is_none() && matches!(&*base.hook, "ingress" | "egress") {
                 base.devices = self.text(&base.id).devices();
@@ -90,7 +90,7 @@ impl Ruleset for Nft {
         }
         let object =
             json!({"chain": {"family": chain.family, "table": chain.table, "name": chain.name}});
-        let mut rules = parse_rules(&list(&object)?)?;
+        let mut rules = parse_rules(&list(&object)?);
         if rules.iter().any(extensions::are_hidden) {
             let text = self.text(chain);
             for rule in &mut rules {
@@ -122,21 +122,7 @@ impl Ruleset for Nft {
     }
 }
 
-/// Lists one object, which JSON can name whatever its name is.
-fn list(object: &Value) -> Result<Vec<u8>> {
-    let input = json!({"nftables": [{"list": object}]}).to_string();
-    nft(&["-j", "-f", "-"], input.as_bytes()).with_context(|| format!("nft: list {object}"))
-}
-
-fn objects(listed: &[u8]) -> Result<Vec<Value>> {
-    let mut listed: Value = serde_json::from_slice(listed).context("nft: decode list")?;
-    match listed["nftables"].take() {
-        Value::Array(objects) => Ok(objects),
-        other => anyhow::bail!("nft: decode list: no array but {other}"),
-    }
-}
-
-pub(super) fn parse_bases(listed: &[u8]) -> Result<Vec<Base>> {
+fn parse_bases(listed: &[Value]) -> Vec<Base> {
     let base = |object: &Value| {
         let chain = object.get("chain")?;
         let text = |key: &str| chain[key].as_str().map(str::to_owned);
@@ -160,10 +146,10 @@ pub(super) fn parse_bases(listed: &[u8]) -> Result<Vec<Base>> {
             devices,
         })
     };
-    Ok(objects(listed)?.iter().filter_map(base).collect())
+    listed.iter().filter_map(base).collect()
 }
 
-pub(super) fn parse_rules(listed: &[u8]) -> Result<Vec<Rule>> {
+fn parse_rules(listed: &[Value]) -> Vec<Rule> {
     let rule = |object: &Value| {
         let rule = object.get("rule")?;
         Some(Rule {
@@ -171,12 +157,11 @@ pub(super) fn parse_rules(listed: &[u8]) -> Result<Vec<Rule>> {
             expr: rule["expr"].as_array().cloned().unwrap_or_default(),
         })
     };
-    Ok(objects(listed)?.iter().filter_map(rule).collect())
+    listed.iter().filter_map(rule).collect()
 }
 
-fn parse_elements(listed: &[u8]) -> Option<Vec<Value>> {
-    let objects = objects(listed).ok()?;
-    let object = objects
+fn parse_elements(listed: &[Value]) -> Option<Vec<Value>> {
+    let object = listed
         .iter()
         .find_map(|object| object.get("set").or(object.get("map")))?;
     Some(object["elem"].as_array().cloned().unwrap_or_default())
@@ -272,7 +257,9 @@ mod tests {
             );
             assert_eq!(is_constant(&head), constant, "{flags}");
         }
-        let none = json!({"nftables": [{"set": {"name": "s"}}]});
-        assert_eq!(parse_elements(none.to_string().as_bytes()), Some(vec![]));
+        assert_eq!(
+            parse_elements(&[json!({"set": {"name": "s"}})]),
+            Some(vec![])
+        );
     }
 }
