@@ -9,6 +9,7 @@ mod external_ipam;
 mod faults;
 mod fixture;
 mod lifecycle;
+mod macspoof;
 mod masquerade;
 mod measuring;
 mod packets;
