@@ -10,6 +10,7 @@ mod faults;
 mod firewall;
 mod fixture;
 mod lifecycle;
+mod macspoof;
 mod masquerade;
 mod measuring;
 mod packets;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{bail, ensure};
 
 use super::{
-    rulesets::{DOCKER, KUBE_PROXY, REFERENCE_PLUGINS},
+    rulesets::{DOCKER, HYPERVISOR, KUBE_PROXY, KUBE_PROXY_NFT, NETAVARK, REFERENCE_PLUGINS},
     *,
 };
 use crate::{net::testing::isolated, nft::Masquerade};
@@ -46,15 +46,15 @@ fn iptables(script: &str) -> Result<()> {
 
 /// What is found on a node with one peer.
 fn found() -> Result<Vec<String>> {
-    let (pod_cidrs, peers) = (
-        cidrs(&[OWN, "fd00:1::/64"]),
-        cidrs(&["10.244.2.0/24", "fd00:2::/64"]),
-    );
+    found_with(&[OWN, "fd00:1::/64"], &["10.244.2.0/24", "fd00:2::/64"])
+}
+
+fn found_with(pod_cidrs: &[&str], peers: &[&str]) -> Result<Vec<String>> {
     let scope = Scope {
         bridge: "cni0",
         uplinks: &["eth0".to_owned(), "bee.1".to_owned()],
-        pod_cidrs: &pod_cidrs,
-        peers: &peers,
+        pod_cidrs: &cidrs(pod_cidrs),
+        peers: &cidrs(peers),
     };
     let findings = audit(&scope)?;
     Ok(findings.iter().map(Finding::to_string).collect())
@@ -113,9 +113,13 @@ fn nat(rules: &str) -> Result<()> {
 
 #[test]
 fn a_node_without_rules_or_with_what_pods_live_beside_has_nothing_to_find() {
-    harmless(iptables, &["", KUBE_PROXY, REFERENCE_PLUGINS, DOCKER]);
+    harmless(
+        iptables,
+        &["", KUBE_PROXY, REFERENCE_PLUGINS, DOCKER, HYPERVISOR],
+    );
+    harmless(nft, &[KUBE_PROXY_NFT, NETAVARK]);
     isolated(|| {
-        for script in [KUBE_PROXY, REFERENCE_PLUGINS, DOCKER] {
+        for script in [KUBE_PROXY, REFERENCE_PLUGINS, DOCKER, HYPERVISOR] {
             iptables(script)?;
         }
         run(
@@ -433,4 +437,51 @@ fn the_generation_changes_with_the_rules_only() {
         assert_eq!(generation()?, second, "an audit changes nothing");
         Ok(())
     });
+}
+
+#[test]
+fn only_what_the_fast_path_takes_is_looked_at() {
+    isolated(|| {
+        forward("oifname \"eth0\" drop")?;
+        assert_eq!(found_with(&[OWN], &["10.244.2.0/24"])?.len(), 1);
+        assert_eq!(found_with(&[OWN], &[])?, [""; 0], "no peers");
+        nft("flush ruleset")?;
+        forward("ip saddr 192.168.5.5 drop")?;
+        assert_eq!(found_with(&[OWN], &[])?, [""; 0]);
+        assert_eq!(found_with(&[], &[])?.len(), 1, "external IPAM gives any");
+        Ok(())
+    });
+}
+
+#[test]
+fn both_families_of_iptables_are_looked_at() {
+    for (program, backend) in [
+        ("ip6tables-nft-restore", "nftables"),
+        ("ip6tables-legacy-restore", "iptables-legacy"),
+    ] {
+        isolated(|| {
+            run(program, &[], "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n")?;
+            let expected =
+                format!("{backend} ip6 filter FORWARD: policy drop can drop pods' packets");
+            assert_eq!(found()?, [expected]);
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read_says_why() {
+    let finding = Finding {
+        backend: "iptables-legacy",
+        family: "ip".into(),
+        table: "filter".into(),
+        chain: String::new(),
+        cause: Cause::Unreadable(
+            "iptables-legacy-save: not found in PATH; install iptables".into(),
+        ),
+    };
+    assert_eq!(
+        finding.to_string(),
+        "iptables-legacy ip filter: cannot be read: iptables-legacy-save: not found in PATH; install iptables"
+    );
 }

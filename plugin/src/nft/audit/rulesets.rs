@@ -1,4 +1,4 @@
-//! Rules of iptables that pods live beside on nodes, as their owners write them.
+//! Rules that pods live beside on nodes, as their owners write them.
 
 /// kube-proxy's rules for one Service, as of 1.30.
 pub(super) const KUBE_PROXY: &str = r#"*nat
@@ -85,3 +85,96 @@ COMMIT
 -A DOCKER-USER -j RETURN
 COMMIT
 "#;
+
+/// libvirt's for its default network, and Tailscale's.
+pub(super) const HYPERVISOR: &str = r#"*nat
+:LIBVIRT_PRT - [0:0]
+:ts-postrouting - [0:0]
+-A POSTROUTING -j LIBVIRT_PRT
+-A POSTROUTING -j ts-postrouting
+-A LIBVIRT_PRT -s 192.168.122.0/24 -d 224.0.0.0/24 -j RETURN
+-A LIBVIRT_PRT -s 192.168.122.0/24 ! -d 192.168.122.0/24 -p tcp -j MASQUERADE --to-ports 1024-65535
+-A LIBVIRT_PRT -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE
+-A ts-postrouting -m mark --mark 0x40000/0xff0000 -j MASQUERADE
+COMMIT
+*mangle
+:LIBVIRT_PRT - [0:0]
+-A POSTROUTING -j LIBVIRT_PRT
+-A LIBVIRT_PRT -o virbr0 -p udp -m udp --dport 68 -j CHECKSUM --checksum-fill
+COMMIT
+*filter
+:LIBVIRT_FWI - [0:0]
+:LIBVIRT_FWO - [0:0]
+:LIBVIRT_FWX - [0:0]
+:ts-forward - [0:0]
+-A FORWARD -j LIBVIRT_FWX
+-A FORWARD -j LIBVIRT_FWI
+-A FORWARD -j LIBVIRT_FWO
+-A FORWARD -j ts-forward
+-A LIBVIRT_FWI -d 192.168.122.0/24 -o virbr0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp-port-unreachable
+-A LIBVIRT_FWO -s 192.168.122.0/24 -i virbr0 -j ACCEPT
+-A LIBVIRT_FWO -i virbr0 -j REJECT --reject-with icmp-port-unreachable
+-A LIBVIRT_FWX -i virbr0 -o virbr0 -j ACCEPT
+-A ts-forward -i tailscale0 -j MARK --set-xmark 0x40000/0xff0000
+-A ts-forward -m mark --mark 0x40000/0xff0000 -j ACCEPT
+-A ts-forward -s 100.64.0.0/10 -o tailscale0 -j DROP
+-A ts-forward -o tailscale0 -j ACCEPT
+COMMIT
+"#;
+
+/// Podman's, for one network.
+pub(super) const NETAVARK: &str = "
+table inet netavark {
+    chain NETAVARK-ISOLATION-1 {
+        iifname \"podman0\" oifname != \"podman0\" jump NETAVARK-ISOLATION-2
+    }
+    chain NETAVARK-ISOLATION-2 {
+        oifname \"podman0\" drop
+    }
+    chain NETAVARK-HOSTPORT-DNAT {
+        tcp dport 8080 dnat ip to 10.88.0.2:80
+    }
+    chain PREROUTING {
+        type nat hook prerouting priority dstnat;
+        fib daddr type local jump NETAVARK-HOSTPORT-DNAT
+    }
+    chain POSTROUTING {
+        type nat hook postrouting priority srcnat;
+        meta mark & 0x00002000 == 0x00002000 masquerade
+        ip saddr 10.88.0.0/16 ip daddr != 224.0.0.0/4 masquerade
+    }
+    chain FORWARD {
+        type filter hook forward priority filter;
+        ct state invalid drop
+        jump NETAVARK-ISOLATION-1
+        ip daddr 10.88.0.0/16 ct state established,related accept
+        ip saddr 10.88.0.0/16 accept
+    }
+}
+";
+
+/// A part of what kube-proxy has in its mode `nftables`.
+pub(super) const KUBE_PROXY_NFT: &str = "
+table ip kube-proxy {
+    set cluster-ips {
+        type ipv4_addr
+        elements = { 10.96.0.1 }
+    }
+    chain cluster-ips-check {
+        ip daddr @cluster-ips reject
+    }
+    chain filter-forward {
+        type filter hook forward priority filter - 1;
+        ct state new jump cluster-ips-check
+    }
+    chain masquerading {
+        mark & 0x4000 == 0 return
+        masquerade fully-random
+    }
+    chain nat-postrouting {
+        type nat hook postrouting priority srcnat;
+        jump masquerading
+    }
+}
+";
