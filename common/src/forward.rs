@@ -112,15 +112,12 @@ pub fn from_overlay<P: Packet, M: Maps>(packet: &mut P, maps: &M, features: Feat
     from_uplink(packet, maps)
 }
 
-/// Takes note of what the stack delivers to the pod behind the host veth `ifindex`.
+/// Takes note of what the stack sends to the pods of this node.
 #[inline(always)]
-pub fn to_pod<P: Packet, M: Maps>(packet: &mut P, maps: &M, ifindex: u32) -> Verdict {
+pub fn to_pod<P: Packet, M: Maps>(packet: &P, maps: &M) -> Verdict {
     Verdict::Pass(match observed(packet) {
         Ok(([source, destination], segment)) => {
-            let receiver = maps
-                .pod(&destination)
-                .filter(|pod| pod.ifindex == ifindex && !pod.has(Pod::SLOW));
-            if receiver.is_none() {
+            if !is_fast(maps, &destination) {
                 Pass::NotToPod
             } else if is_fast(maps, &source) || peer_of(maps, &source).is_some() {
                 sticky::remember(maps, &segment);

@@ -47,12 +47,11 @@ pub(crate) fn from_overlay(ctx: TcContext) -> i32 {
     skb.carry_out(Hook::FromOverlay, verdict)
 }
 
-/// Runs at tc egress of a host veth: everything the stack delivers to the pod.
+/// Runs at tc egress of the bridge: everything the stack sends to pods.
 #[classifier]
 pub(crate) fn to_pod(ctx: TcContext) -> i32 {
-    let mut skb = Skb(&ctx);
-    let ifindex = skb.ifindex();
-    let verdict = forward::to_pod(&mut skb, &KernelMaps, ifindex);
+    let skb = Skb(&ctx);
+    let verdict = forward::to_pod(&skb, &KernelMaps);
     skb.carry_out(Hook::ToPod, verdict)
 }
 

@@ -1,13 +1,14 @@
 //! The command line, for people: what beeline is, and what it does on this node.
 
 mod about;
+mod adopt;
+mod load;
+mod networks;
 mod status;
 
 use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-
-use crate::datapath::config::DEFAULT_STATE_DIR;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -24,6 +25,10 @@ struct Cli {
 enum Verb {
     /// Shows the networks of this node: pods, peers, and what the fast path did
     Status(status::Options),
+    /// Loads this build's programs, and swaps them for those that run; no packet is lost
+    Load(load::Options),
+    /// Takes the fast path off this node; pods go on by the plain bridge
+    Unload(networks::Options),
 }
 
 /// Runs the command line; without arguments it says what beeline is and how to configure it.
@@ -34,6 +39,8 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Some(Verb::Status(options)) => status::print(&options, &mut io::stdout().lock()),
+        Some(Verb::Load(options)) => load::load(&options, &mut io::stdout().lock()),
+        Some(Verb::Unload(options)) => load::unload(&options, &mut io::stdout().lock()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,8 +49,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn default_state_dir() -> std::path::PathBuf {
-    DEFAULT_STATE_DIR.into()
 }

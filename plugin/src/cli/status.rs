@@ -1,16 +1,12 @@
 //! `beeline status`: what is on this node.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io::Write};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::networks;
 use crate::{
     datapath::{Datapath, config::Mode},
     node::{Attachment, Record, Store},
@@ -19,9 +15,8 @@ use crate::{
 /// Options of `beeline status`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where the node's state is
-    #[arg(long, default_value_os_t = super::default_state_dir())]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    networks: networks::Options,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -51,7 +46,7 @@ struct Network {
 
 /// Prints every network that was set up on this node since boot.
 pub(super) fn print(options: &Options, out: &mut impl Write) -> Result<()> {
-    let networks = networks(&options.state_dir)?;
+    let networks = networks(&options.networks)?;
     match options.output {
         Output::Json => {
             serde_json::to_writer_pretty(&mut *out, &networks)?;
@@ -65,20 +60,11 @@ pub(super) fn print(options: &Options, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn networks(state_dir: &Path) -> Result<Vec<Network>> {
-    let entries = match fs::read_dir(state_dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("{}: read", state_dir.display()))?,
-    };
-    let mut networks = Vec::new();
-    for entry in entries {
-        let store = Store::at(entry?.path());
-        if let Some(record) = store.record() {
-            networks.push(network(&store, record)?);
-        }
-    }
-    networks.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(networks)
+fn networks(options: &networks::Options) -> Result<Vec<Network>> {
+    let networks = options.networks()?.into_iter();
+    networks
+        .map(|(store, record)| network(&store, record))
+        .collect()
 }
 
 fn network(store: &Store, record: Record) -> Result<Network> {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use beeline_common as abi;
+use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -69,7 +69,7 @@ enum Made {
     Masqueraded(Vec<IpNetwork>),
     FastPath {
         ifindex: u32,
-        addresses: Vec<IpNetwork>,
+        addresses: Vec<IpAddr>,
     },
 }
 
@@ -166,6 +166,9 @@ impl Attaching<'_> {
             addresses: Vec::new(),
             netns: self.call.env.netns.clone(),
             fast_path: false,
+            mac: Some(self.mac),
+            isolated: self.call.conf.port_isolation,
+            slow: None,
         };
         node.store.save_attachment(&attachment)?;
         self.made.push(Made::Record);
@@ -256,26 +259,22 @@ impl Attaching<'_> {
     /// Puts the pod on the fast path, unless it or the node has none. Says whether it is there.
     fn take_fast_path(&mut self, node: &Node, attachment: &Attachment) -> Result<bool> {
         let mode = self.plan.datapath.mode;
-        // A pod whose port is isolated must not reach the others, nor they it: only the bridge sees to that.
-        let barred = mode == Mode::Bridge || self.call.conf.port_isolation;
-        if barred || node.record.degraded.is_some() || attachment.addresses.is_empty() {
+        let barred = mode == Mode::Bridge || node.record.degraded.is_some();
+        if barred || attachment.addresses.is_empty() {
             return Ok(false);
         }
         let taken = (|| {
             let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
                 .context("datapath: its pins are gone")?;
-            let addresses: Vec<_> = attachment.addresses.iter().map(IpNetwork::ip).collect();
-            let pod = abi::Pod {
-                ifindex: attachment.ifindex,
-                mac: abi::Mac(self.mac.0),
-                gateway: abi::Mac(node.bridge.mac.0),
-            };
-            datapath.add_pod(&attachment.host_veth, &addresses, pod)?;
+            let pod = attachment.pod(&node.bridge);
+            let pod = pod.context("attachment: without a MAC")?;
             self.made.push(Made::FastPath {
                 ifindex: attachment.ifindex,
-                addresses: attachment.addresses.clone(),
+                addresses: attachment.ips(),
             });
-            Ok(())
+            datapath.set_pod(&attachment.ips(), pod)?;
+            let by = self.plan.datapath.attach;
+            datapath.attach(Hook::FromPod, attachment.ifindex, by)
         })();
         match taken {
             Ok(()) => Ok(true),
@@ -332,11 +331,10 @@ impl Attaching<'_> {
                     .try_for_each(|address| masquerade.remove_pod(address.ip()))
             }
             Made::FastPath { ifindex, addresses } => {
-                let addresses: Vec<_> = addresses.iter().map(IpNetwork::ip).collect();
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {
                     Some(datapath) => datapath
-                        .remove_pod(*ifindex, &addresses)
-                        .and(datapath.detach_pod(*ifindex)),
+                        .remove_pod(*ifindex, addresses)
+                        .and(datapath.detach(Hook::FromPod, *ifindex)),
                     None => Ok(()),
                 }
             }

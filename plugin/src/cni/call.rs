@@ -70,6 +70,14 @@ impl Call {
     }
 }
 
+/// What a node with this configuration shall look like.
+pub fn plan_of(conf: &Value) -> Result<Plan> {
+    let conf = NetConf::parse(conf.to_string().into(), Command::Add)?;
+    let built_in = conf.ipam.as_ref().is_some_and(Ipam::is_host_local);
+    let host_local = built_in.then(|| conf.host_local()).transpose()?;
+    Ok(plan::plan(&conf, host_local.as_ref()))
+}
+
 /// Serves the call that the process's environment and standard input make. Prints one document if there is anything to
 /// say, whatever happens.
 pub fn main() -> ExitCode {

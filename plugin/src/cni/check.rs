@@ -1,6 +1,7 @@
 //! CHECK: whether an attachment still is as ADD left it.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -67,7 +68,8 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
     let Some(attachment) = store.attachment(container_id, ifname)? else {
         bail!("attachment {container_id} {ifname}: nothing is recorded of it");
     };
-    if !attachment.fast_path {
+    let off = store.record().is_none_or(|record| record.degraded.is_some());
+    if off || !attachment.fast_path {
         return Ok(());
     }
     let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network)
@@ -83,7 +85,7 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
         ensure!(there, "fast path: {address} is missing from it");
     }
     ensure!(
-        datapath.has_pod(*ifindex),
+        datapath.is_attached(Hook::FromPod, *ifindex),
         "fast path: no program on {:?}",
         attachment.host_veth
     );

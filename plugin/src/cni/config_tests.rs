@@ -367,8 +367,8 @@ fn the_datapath_object_refuses_what_it_does_not_know() {
         "host bits set",
     );
     fails(
-        datapath(json!({"antiSpoof": true})),
-        2,
+        datapath(json!({"antiSpoof": true, "mode": "bridge"})),
+        7,
         "datapath.antiSpoof true",
     );
     let keys = json!({"mode": "ebpf", "bpffsDir": "/b", "stateDir": "/s", "Peers": [{"CIDR": "10.0.0.0/24", "Node": "1.1.1.1"}]});

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use ipnetwork::IpNetwork;
+use beeline_common::Hook;
 
 use super::{
     call::{Call, refuse_own},
@@ -101,14 +101,13 @@ fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
     let Some((datapath, attachment)) = on_fast_path(plan, attachment) else {
         return Ok(());
     };
-    let addresses: Vec<_> = attachment.addresses.iter().map(IpNetwork::ip).collect();
-    datapath.remove_pod(attachment.ifindex, &addresses)
+    datapath.remove_pod(attachment.ifindex, &attachment.ips())
 }
 
 fn detach_programs(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
     fault!("del-detach");
     match on_fast_path(plan, attachment) {
-        Some((datapath, attachment)) => datapath.detach_pod(attachment.ifindex),
+        Some((datapath, attachment)) => datapath.detach(Hook::FromPod, attachment.ifindex),
         None => Ok(()),
     }
 }

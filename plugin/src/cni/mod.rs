@@ -17,7 +17,7 @@ pub mod result;
 mod status;
 pub mod version;
 
-pub use call::main;
+pub use call::{main, plan_of};
 pub use config::NetConf;
 pub use env::{Args, Command, Env};
 pub use error::{Code, Error, Result, WithCode};

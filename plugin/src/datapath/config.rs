@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use beeline_common::abi::{MAX_FLOWS, MIN_FLOWS};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,54 @@ pub enum Mode {
     Ebpf,
     /// Never.
     Bridge,
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachBy {
+    /// By tcx where the kernel has it, else by clsact.
+    #[default]
+    Auto,
+    /// By tcx links.
+    Tcx,
+    /// By classic filters.
+    Clsact,
+}
+
+/// The kinds of overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverlayKind {
+    /// RFC 7348.
+    Vxlan,
+}
+
+/// How peers are reached that are on no link of this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverlayConf {
+    /// The encapsulation.
+    #[serde(rename = "type")]
+    pub kind: OverlayKind,
+    /// The network identifier, from 1 to 2^24 − 1.
+    #[serde(default = "default_vni")]
+    pub vni: u32,
+    /// The UDP port.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Whether neighbours are reached by it too, as where the network between nodes carries no pods' addresses.
+    #[serde(default)]
+    pub always: bool,
+}
+
+fn default_vni() -> u32 {
+    1
+}
+
+/// What Linux and flannel use; RFC 7348 says 4789.
+fn default_port() -> u16 {
+    8472
 }
 
 /// Another node and the pods it holds.
@@ -55,7 +104,13 @@ pub struct DatapathConf {
     /// The directory of locks and node-local state.
     #[serde(rename = "statedir")]
     pub state_dir: PathBuf,
-    overlay: Option<serde_json::Value>,
+    /// The overlay to peers that are no neighbours; without it these cannot be reached.
+    pub overlay: Option<OverlayConf>,
+    /// How many flows of each kind the stack can keep; as many as conntrack can by default.
+    #[serde(rename = "maxflows")]
+    pub max_flows: Option<u32>,
+    /// How programs are attached.
+    pub attach: AttachBy,
 }
 
 impl Default for DatapathConf {
@@ -68,6 +123,8 @@ impl Default for DatapathConf {
             bpffs: DEFAULT_BPFFS.into(),
             state_dir: DEFAULT_STATE_DIR.into(),
             overlay: None,
+            max_flows: None,
+            attach: AttachBy::default(),
         }
     }
 }
@@ -75,12 +132,23 @@ impl Default for DatapathConf {
 impl DatapathConf {
     /// Checks what decoding cannot. The names of uplinks are for the caller to check.
     pub fn validate(&self) -> Result<()> {
-        if let Some(overlay) = &self.overlay {
-            return Err(Unsupported::new("datapath.overlay", overlay).into());
+        if let Some(OverlayConf { vni, port, .. }) = self.overlay {
+            ensure!(
+                (1..1 << 24).contains(&vni),
+                "datapath.overlay.vni {vni}: must be from 1 to 16777215"
+            );
+            ensure!(port != 0, "datapath.overlay.port 0: must not be 0");
         }
-        if self.anti_spoof {
-            return Err(Unsupported::new("datapath.antiSpoof", true).into());
+        if let Some(flows) = self.max_flows {
+            ensure!(
+                (MIN_FLOWS..=MAX_FLOWS).contains(&flows),
+                "datapath.maxFlows {flows}: must be from {MIN_FLOWS} to {MAX_FLOWS}"
+            );
         }
+        ensure!(
+            !(self.anti_spoof && self.mode == Mode::Bridge),
+            "datapath.antiSpoof true: needs eBPF, but datapath.mode is \"bridge\""
+        );
         for (key, path) in [("bpffsDir", &self.bpffs), ("stateDir", &self.state_dir)] {
             ensure!(
                 path.is_absolute(),
@@ -195,13 +263,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_names_key_and_value() {
-        let overlay = fails(
-            json!({"overlay": {"type": "vxlan"}}),
-            r#"datapath.overlay {"type":"vxlan"}"#,
+    fn an_overlay_has_an_identifier_and_a_port() {
+        let overlay = |overlay: Value| conf(json!({ "overlay": overlay }));
+        let default = overlay(json!({"type": "vxlan"}));
+        default.validate().unwrap();
+        let default = default.overlay.unwrap();
+        assert_eq!(
+            (default.vni, default.port, default.always),
+            (1, 8472, false)
         );
-        assert!(overlay.is::<Unsupported>());
-        assert!(fails(json!({"antispoof": true}), "datapath.antiSpoof true").is::<Unsupported>());
+        for vni in [0, 1 << 24] {
+            fails(
+                json!({"overlay": {"type": "vxlan", "vni": vni}}),
+                "datapath.overlay.vni",
+            );
+        }
+        fails(
+            json!({"overlay": {"type": "vxlan", "port": 0}}),
+            "datapath.overlay.port",
+        );
+        for bad in [
+            json!({"type": "geneve"}),
+            json!({"vni": 1}),
+            json!({"type": "vxlan", "id": 1}),
+        ] {
+            assert!(serde_json::from_value::<DatapathConf>(json!({"overlay": bad})).is_err());
+        }
+    }
+
+    #[test]
+    fn what_only_programs_can_do_needs_them() {
+        fails(
+            json!({"antispoof": true, "mode": "bridge"}),
+            "datapath.antiSpoof true: needs eBPF",
+        );
+        conf(json!({"antispoof": true})).validate().unwrap();
+        fails(json!({"maxflows": 1}), "datapath.maxFlows 1: must be from");
     }
 
     #[test]

@@ -1,77 +1,57 @@
-//! Loading, attaching and detaching the programs.
+//! Loading the programs, for what the node uses.
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    EbpfLoader, include_bytes_aligned,
-    programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
-    },
-    util::KernelVersion,
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{ProgramError, SchedClassifier},
 };
-use beeline_common::Hook;
+use beeline_common::{
+    Features, Hook,
+    abi::{globals, names},
+};
 
 use super::pins::{Pins, remove_pin};
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("BEELINE_EBPF_OBJECT"));
 
-/// tcx links came with 6.6 (commit e420bed025071a623d2720a92bc2245c84757ecb).
-const OLDEST_KERNEL: (u8, u8, u16) = (6, 6, 0);
-
-/// Loads the programs and pins them with their maps; maps that are pinned already are kept, with what they hold.
-pub(super) fn load(pins: &Pins) -> Result<()> {
-    let (major, minor, patch) = OLDEST_KERNEL;
-    ensure!(
-        KernelVersion::current()? >= KernelVersion::new(major, minor, patch),
-        "kernel: older than Linux {major}.{minor}, which brought tcx links"
-    );
+/// Loads the programs and pins them with their maps. Maps that are pinned already are kept, with what they hold; each
+/// program's pin is replaced in one step, and what is attached already runs on as it was.
+///
+/// `flows` is how many flows each of the maps of flows holds, if they are made anew.
+pub(super) fn load(pins: &Pins, features: Features, flows: u32) -> Result<()> {
     pins.create()?;
+    let anti_spoof = u8::from(features.anti_spoof);
     let mut object = EbpfLoader::new()
         .default_map_pin_directory(pins.maps())
+        .override_global(globals::ANTI_SPOOF, &anti_spoof, true)
+        .override_global(globals::VNI, &features.vni, true)
+        .map_max_entries(names::STACK_FLOWS, flows)
+        .map_max_entries(names::STACK_CONNS, flows)
         .load(OBJECT)
         .context("eBPF object: load")?;
+    // All are verified before the first is pinned.
     for hook in Hook::ALL {
-        let name = hook.name();
-        let program: &mut SchedClassifier = object
-            .program_mut(name)
-            .with_context(|| format!("program {name}: not in the object"))?
-            .try_into()?;
-        program
-            .load()
+        let loaded = program(&mut object, hook)?.load();
+        loaded
             .map_err(|error| concise(&error))
-            .with_context(|| format!("program {name}: load"))?;
+            .with_context(|| format!("program {}: load", hook.name()))?;
+    }
+    for hook in Hook::ALL {
         let path = pins.program(hook);
         remove_pin(&path)?;
-        program
+        program(&mut object, hook)?
             .pin(&path)
             .with_context(|| format!("{}: pin", path.display()))?;
     }
     Ok(())
 }
 
-/// Attaches the pinned program of `hook` to an interface, behind what others have there, and pins the link.
-///
-/// A link that is pinned under the same index already is replaced only after the new one is in place.
-pub(super) fn attach(pins: &Pins, hook: Hook, interface: &str, ifindex: u32) -> Result<()> {
-    let object = || format!("program {}: attach to {interface:?}", hook.name());
-    let mut program = SchedClassifier::from_pin(pins.program(hook)).with_context(object)?;
-    let id = program
-        .attach_with_options(
-            interface,
-            TcAttachType::Ingress,
-            TcAttachOptions::TcxOrder(LinkOrder::default()),
-        )
-        .with_context(object)?;
-    let link: FdLink = program.take_link(id)?.try_into().with_context(object)?;
-    let path = pins.link(hook, ifindex);
-    remove_pin(&path)?;
-    link.pin(&path)
-        .with_context(|| format!("{}: pin", path.display()))?;
-    Ok(())
-}
-
-/// Detaches the program of `hook` from an interface; not attached is success.
-pub(super) fn detach(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
-    remove_pin(&pins.link(hook, ifindex))
+fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
+    let name = hook.name();
+    let program = object
+        .program_mut(name)
+        .with_context(|| format!("program {name}: not in the object"))?;
+    Ok(program.try_into()?)
 }
 
 /// The error with the end of the verifier's log, which says what it disliked; the whole is thousands of lines.

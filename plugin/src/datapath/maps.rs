@@ -17,6 +17,19 @@ pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<Ma
     map.try_into().with_context(|| format!("map {name}"))
 }
 
+/// A hash map that pushes out what was used least recently.
+pub(super) fn lru<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
+    let map = Map::LruHashMap(open(pins, name)?);
+    map.try_into().with_context(|| format!("map {name}"))
+}
+
+/// How many entries a map can hold.
+pub(super) fn size(pins: &Pins, name: &str) -> Result<u32> {
+    let info = open(pins, name)?.info();
+    let info = info.with_context(|| format!("map {name}: get information"))?;
+    Ok(info.max_entries())
+}
+
 pub(super) fn array<V: Pod>(pins: &Pins, name: &str) -> Result<Array<MapData, V>> {
     let map = Map::Array(open(pins, name)?);
     map.try_into().with_context(|| format!("map {name}"))

@@ -1,7 +1,9 @@
 //! The fast path of a network on this node: its pinned programs, links and maps. The only place that uses aya.
 
+mod attach;
 pub mod bpffs;
 pub mod config;
+mod flows;
 mod load;
 mod maps;
 mod peers;
@@ -11,11 +13,28 @@ mod stats;
 
 use std::{net::IpAddr, path::Path};
 
-use anyhow::Result;
-use beeline_common::{Hook, Peer, Pod};
+use anyhow::{Result, ensure};
+use aya::util::KernelVersion;
+use beeline_common::{Features, Flow, Hook, Peer, Pod};
 use ipnetwork::IpNetwork;
 
+use self::config::AttachBy;
 pub use self::{pins::Pins, stats::Counter};
+
+/// What a node's programs are made for, and how they are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What the programs can do.
+    pub features: Features,
+    /// How many flows each of the maps of flows holds.
+    pub flows: u32,
+    /// How programs are attached.
+    pub attach: AttachBy,
+}
+
+/// `bpf_redirect_peer` and `bpf_redirect_neigh` with a next hop came with 5.10 (commits
+/// 9aa1206e8f48222f35a0c809f33b2f4aaa1e2661, ba452c9e996d8a4c347b32805f91abb70f74b8e9).
+const OLDEST_KERNEL: (u8, u8, u16) = (5, 10, 0);
 
 /// The pinned datapath of a network. Nothing needs to keep running, nor this value to live, for packets to flow.
 #[derive(Debug)]
@@ -32,16 +51,22 @@ impl Datapath {
         whole.then_some(Self { pins })
     }
 
-    /// Loads the programs and pins them. Maps that are there already are kept.
+    /// Loads the programs and pins them. Maps that are there already are kept; what is attached runs on as it was until
+    /// it is [attached](Self::attach) again.
     ///
     /// # Errors
     ///
     /// No bpffs, a kernel that is too old, missing rights: nothing stays behind unless something was there before.
-    pub fn load(bpffs: &Path, network: &str) -> Result<Self> {
+    pub fn load(bpffs: &Path, network: &str, settings: &Settings) -> Result<Self> {
+        let (major, minor, patch) = OLDEST_KERNEL;
+        ensure!(
+            KernelVersion::current()? >= KernelVersion::new(major, minor, patch),
+            "kernel: older than Linux {major}.{minor}, which brought the redirects"
+        );
         bpffs::ensure(bpffs)?;
         let pins = Pins::new(bpffs, network);
         let fresh = !pins.root().exists();
-        if let Err(error) = load::load(&pins) {
+        if let Err(error) = load::load(&pins, settings.features, settings.flows) {
             if fresh {
                 pins.remove()?;
             }
@@ -50,14 +75,38 @@ impl Datapath {
         Ok(Self { pins })
     }
 
-    /// Whether the program for what other nodes send is attached to the uplink.
-    pub fn has_uplink(&self, ifindex: u32) -> bool {
-        self.pins.link(Hook::FromUplink, ifindex).exists()
+    /// Attaches the program of a hook to an interface. One that is attached is swapped for the one that was loaded last,
+    /// between two packets.
+    ///
+    /// The kernel waits for an RCU grace period (some 10 ms) to attach by tcx, but not to swap.
+    pub fn attach(&self, hook: Hook, ifindex: u32, by: AttachBy) -> Result<()> {
+        attach::attach(&self.pins, hook, ifindex, by)
     }
 
-    /// Attaches the program for what other nodes send.
-    pub fn add_uplink(&self, interface: &str, ifindex: u32) -> Result<()> {
-        load::attach(&self.pins, Hook::FromUplink, interface, ifindex)
+    /// Detaches the program of a hook from an interface; not attached is success.
+    ///
+    /// The kernel waits for an RCU grace period to detach from an interface that lives. Deleting the interface first,
+    /// which waits anyway, makes this cheap.
+    pub fn detach(&self, hook: Hook, ifindex: u32) -> Result<()> {
+        attach::detach(&self.pins, hook, ifindex)
+    }
+
+    /// Whether the program of a hook is attached to an interface.
+    pub fn is_attached(&self, hook: Hook, ifindex: u32) -> bool {
+        attach::is_attached(&self.pins, hook, ifindex)
+    }
+
+    /// Where programs are attached, by hook and interface index, in order.
+    pub fn attached(&self) -> Result<Vec<(Hook, u32)>> {
+        let mut attached = self.pins.linked()?;
+        attached.extend(self.pins.filtered()?);
+        attached.sort_unstable();
+        Ok(attached)
+    }
+
+    /// Removes the programs and maps of other versions of the ABI, which nothing that is attached uses any more.
+    pub fn forget_other_versions(&self) -> Result<()> {
+        self.pins.remove_other_versions()
     }
 
     /// Makes these the peers, and no others.
@@ -65,17 +114,13 @@ impl Datapath {
         peers::set(&self.pins, peers)
     }
 
-    /// Takes a pod onto the fast path: `pod` is behind `host_veth` and has these addresses.
+    /// Takes a pod onto the fast path, or changes what is known of it: `pod` has these addresses.
     ///
     /// # Errors
     ///
-    /// A full map, or an interface that is gone; then the pod is not on the fast path at all.
-    pub fn add_pod(&self, host_veth: &str, addresses: &[IpAddr], pod: Pod) -> Result<()> {
-        load::attach(&self.pins, Hook::FromPod, host_veth, pod.ifindex)?;
-        pods::add(&self.pins, addresses, pod).inspect_err(|_| {
-            // What matters is the first error; a link without addresses passes everything.
-            let _ = load::detach(&self.pins, Hook::FromPod, pod.ifindex);
-        })
+    /// A full map; then the pod is not on the fast path at all.
+    pub fn set_pod(&self, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+        pods::set(&self.pins, addresses, pod)
     }
 
     /// Sends nothing more to a pod by the fast path; one that is not there is success.
@@ -83,17 +128,19 @@ impl Datapath {
         pods::remove(&self.pins, addresses, ifindex)
     }
 
-    /// Detaches the program for what a pod sends; not attached is success.
-    ///
-    /// The kernel waits for an RCU grace period (some 10 ms) to detach from an interface that lives. Deleting the
-    /// interface first, which waits anyway, makes this cheap.
-    pub fn detach_pod(&self, ifindex: u32) -> Result<()> {
-        load::detach(&self.pins, Hook::FromPod, ifindex)
+    /// Has the stack keep these flows.
+    pub fn remember(&self, flows: impl IntoIterator<Item = Flow>) -> Result<()> {
+        flows::remember(&self.pins, flows)
     }
 
-    /// Whether the program for what the pod sends is attached.
-    pub fn has_pod(&self, ifindex: u32) -> bool {
-        self.pins.link(Hook::FromPod, ifindex).exists()
+    /// Has the stack keep none but the flows that `keep` tells.
+    pub fn retain_flows(&self, keep: impl Fn(&Flow) -> bool) -> Result<()> {
+        flows::retain(&self.pins, keep)
+    }
+
+    /// How many flows of the stack are remembered, and how many can be.
+    pub fn flows(&self) -> Result<[flows::Usage; 2]> {
+        flows::usage(&self.pins)
     }
 
     /// The pods on the fast path, by address.
@@ -111,8 +158,11 @@ impl Datapath {
         stats::read(&self.pins)
     }
 
-    /// Detaches and unpins everything: packets take the plain bridge.
+    /// Detaches and unpins everything: packets take the plain bridge. What redirects goes before what looks on.
     pub fn unload(self) -> Result<()> {
+        for (hook, ifindex) in self.attached()? {
+            self.detach(hook, ifindex)?;
+        }
         self.pins.remove()
     }
 }

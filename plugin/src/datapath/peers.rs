@@ -99,6 +99,8 @@ fn tables(peers: &Desired<Cidr, Peer>) -> Result<[(Family, PrefixTable); 2]> {
 
 #[cfg(test)]
 mod tests {
+    use beeline_common::Mac;
+
     use super::*;
 
     fn peers(cidrs: &[&str]) -> Desired<Cidr, Peer> {
@@ -106,6 +108,9 @@ mod tests {
             node: Address::from_v4([192, 168, 1, 12]),
             ifindex: 2,
             mtu: 1500,
+            vni: 0,
+            mac: Mac::default(),
+            source: Mac::default(),
         };
         let entry = |text: &&str| (key(&text.parse().unwrap()), peer);
         cidrs.iter().map(entry).collect()

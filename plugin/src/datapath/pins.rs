@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! <bpffs>/beeline/<network>/
-//!     maps-1/PODS PEERS PREFIXES STATS    the 1 is ABI_VERSION
-//!     programs-1/from_pod from_uplink
-//!     links/from_pod-12 from_uplink-3     one for each interface, by index
+//!     maps-2/PODS PEERS PREFIXES STATS …  the 2 is ABI_VERSION
+//!     programs-2/from_pod from_uplink …
+//!     links/from_pod-12 from_uplink-3 …   tcx: one for each interface, by index
+//!     filters/from_pod-12 …               clsact: the program, to say that it is attached there
 //! ```
 
 use std::{
@@ -57,6 +58,21 @@ impl Pins {
         self.links().join(format!("{}-{ifindex}", hook.name()))
     }
 
+    /// What says that a program is attached to an interface by clsact.
+    pub fn filter(&self, hook: Hook, ifindex: u32) -> PathBuf {
+        self.filters().join(format!("{}-{ifindex}", hook.name()))
+    }
+
+    /// Where programs are attached by tcx.
+    pub(super) fn linked(&self) -> Result<Vec<(Hook, u32)>> {
+        places(&self.links())
+    }
+
+    /// Where programs are attached by clsact.
+    pub(super) fn filtered(&self) -> Result<Vec<(Hook, u32)>> {
+        places(&self.filters())
+    }
+
     fn programs(&self) -> PathBuf {
         self.root.join(format!("programs-{ABI_VERSION}"))
     }
@@ -65,11 +81,30 @@ impl Pins {
         self.root.join("links")
     }
 
+    fn filters(&self) -> PathBuf {
+        self.root.join("filters")
+    }
+
     /// Makes the directories.
     pub(super) fn create(&self) -> Result<()> {
-        for directory in [self.maps(), self.programs(), self.links()] {
+        for directory in [self.maps(), self.programs(), self.links(), self.filters()] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("{}: create", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the programs and maps of other versions of the ABI, which nothing runs or reads any more.
+    pub(super) fn remove_other_versions(&self) -> Result<()> {
+        let current = [self.maps(), self.programs(), self.links(), self.filters()];
+        for directory in children(&self.root)? {
+            if current.contains(&directory) {
+                continue;
+            }
+            for pin in children(&directory)? {
+                remove_pin(&pin)?;
+            }
+            remove_directory(&directory)?;
         }
         Ok(())
     }
@@ -96,6 +131,16 @@ impl Pins {
 /// Removes a pin; already gone is success.
 pub(super) fn remove_pin(path: &Path) -> Result<()> {
     gone_is_fine(fs::remove_file(path)).with_context(|| format!("{}: remove", path.display()))
+}
+
+/// The hooks and interface indices that the names of a directory's pins say.
+fn places(directory: &Path) -> Result<Vec<(Hook, u32)>> {
+    let place = |path: PathBuf| {
+        let (name, ifindex) = path.file_name()?.to_str()?.rsplit_once('-')?;
+        let hook = Hook::ALL.into_iter().find(|hook| hook.name() == name)?;
+        Some((hook, ifindex.parse().ok()?))
+    };
+    Ok(children(directory)?.into_iter().filter_map(place).collect())
 }
 
 fn remove_directory(path: &Path) -> Result<()> {

@@ -4,16 +4,24 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, MapError};
-use beeline_common::{Address, Pod, abi::names};
+use beeline_common::{Address, Pod, Port, abi::names};
 
 use super::{maps, pins::Pins};
 
-/// Sets where each of the addresses is.
+/// Sets where each of the addresses is, and who may send through the host veth.
 ///
 /// # Errors
 ///
-/// The map is full. What this call has set before is taken back.
-pub(super) fn add(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+/// A map is full. What this call has set before is taken back.
+pub(super) fn set(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+    let mut ports: HashMap<MapData, u32, Port> = maps::hash(pins, names::PORTS)?;
+    let port = Port {
+        mac: pod.mac,
+        reserved: 0,
+    };
+    ports
+        .insert(pod.ifindex, port, 0)
+        .with_context(|| format!("map {}: insert {}", names::PORTS, pod.ifindex))?;
     let mut map = open(pins)?;
     for (done, address) in addresses.iter().enumerate() {
         let inserted = map
@@ -27,9 +35,11 @@ pub(super) fn add(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
     Ok(())
 }
 
-/// Takes out the addresses, but only where they are still those of this host veth: an address that another pod has by
+/// Takes out the host veth and the addresses, these only where they are still those of this host veth: an address that another pod has by
 /// now stays.
 pub(super) fn remove(pins: &Pins, addresses: &[IpAddr], ifindex: u32) -> Result<()> {
+    let mut ports: HashMap<MapData, u32, Port> = maps::hash(pins, names::PORTS)?;
+    maps::remove(&mut ports, &ifindex)?;
     let mut map = open(pins)?;
     for address in addresses {
         let key = Address::from(*address);

@@ -7,6 +7,8 @@
 //! ```
 
 mod bridge;
+mod control;
+mod fastpath;
 mod peers;
 mod plan;
 mod setup;
@@ -18,6 +20,7 @@ use ipnetwork::IpNetwork;
 use self::setup::Changes;
 pub use self::{
     bridge::{Bridge, Conflict},
+    control::{load, unload},
     plan::{BridgePlan, Plan},
     store::{Attachment, Lock, Record, Store},
 };

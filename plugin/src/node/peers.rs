@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Neighbourhood {
     pub(super) uplinks: Vec<Link>,
+    pub(super) overlay: Option<Link>,
     pub(super) peers: Vec<(PeerConf, Link)>,
     pub(super) problems: Vec<String>,
 }
@@ -69,6 +70,12 @@ impl Neighbourhood {
         Ok(link)
     }
 
+    /// The indices of all interfaces that lead to other nodes.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = u32> {
+        let links = self.uplinks.iter().chain(&self.overlay);
+        links.map(|link| link.index)
+    }
+
     /// The peers as the fast path needs them.
     pub(super) fn entries(&self) -> Vec<(IpNetwork, Peer)> {
         let entry = |(peer, link): &(PeerConf, Link)| {
@@ -76,6 +83,9 @@ impl Neighbourhood {
                 node: Address::from(peer.node),
                 ifindex: link.index,
                 mtu: link.mtu,
+                vni: 0,
+                mac: beeline_common::Mac::default(),
+                source: beeline_common::Mac::default(),
             };
             (peer.cidr, node)
         };

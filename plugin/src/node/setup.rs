@@ -1,11 +1,13 @@
 //! Setting a node up for a network, and taking that back if the ADD that did it fails.
 
 use anyhow::{Context as _, Result, bail};
+use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
     Plan, Record, Store,
     bridge::{self, Bridge},
+    fastpath::{self, Places},
     peers::{Neighbourhood, installed_routes},
 };
 use crate::{
@@ -13,6 +15,9 @@ use crate::{
     net::{Netlink, route::Route, sysctl},
     nft::Masquerade,
 };
+
+/// Why a node is on the plain bridge that an administrator put there.
+pub(super) const OFF: &str = "turned off by `beeline unload`; `beeline load` turns it on";
 
 /// What one set-up made that was not there before.
 #[derive(Debug, Default)]
@@ -52,7 +57,7 @@ pub(super) async fn ready(
     let settled = fast == datapath.is_some()
         && forwards(plan)
         && masquerades(plan)?
-        && peers_reachable(netlink, plan, &record, datapath.as_ref()).await?;
+        && peers_reachable(netlink, plan, &record, &bridge, datapath.as_ref()).await?;
     Ok(settled.then_some((bridge, record)))
 }
 
@@ -61,8 +66,13 @@ async fn peers_reachable(
     netlink: &Netlink,
     plan: &Plan,
     record: &Record,
+    bridge: &Bridge,
     datapath: Option<&Datapath>,
 ) -> Result<bool> {
+    let attached = |hook, ifindex| datapath.is_none_or(|d| d.is_attached(hook, ifindex));
+    if !attached(Hook::ToPod, bridge.index) {
+        return Ok(false);
+    }
     if plan.peers().is_empty() && plan.datapath.uplinks.is_empty() {
         return Ok(true);
     }
@@ -79,9 +89,10 @@ async fn peers_reachable(
     let settled = reachable.iter().all(|peer| {
         let to_peer =
             |route: &&Route| route.destination == peer.cidr && route.gateway == Some(peer.node);
-        installed.iter().find(to_peer).is_some_and(|route| {
-            datapath.is_none_or(|datapath| datapath.has_uplink(route.interface))
-        })
+        installed
+            .iter()
+            .find(to_peer)
+            .is_some_and(|route| attached(Hook::ToUplink, route.interface))
     });
     Ok(settled)
 }
@@ -123,16 +134,19 @@ async fn attempt(
     fault!("setup-routes");
     apply_masquerade(plan, changes)?;
     fault!("setup-masquerade");
+    let off = store.record().is_some_and(|record| record.off);
+    let places = Places::find(&bridge, &neighbourhood, store)?;
     let degraded = match plan.datapath.mode {
         Mode::Bridge => None,
+        _ if off => Some(OFF.to_owned()),
         Mode::Ebpf if !neighbourhood.problems.is_empty() => {
             bail!("datapath: {}", neighbourhood.problems.join("; "))
         }
         Mode::Ebpf => {
-            load(plan, &neighbourhood, changes)?;
+            load(plan, &places, changes)?;
             None
         }
-        Mode::Auto => load(plan, &neighbourhood, changes)
+        Mode::Auto => load(plan, &places, changes)
             .err()
             .map(|error| format!("{error:#}")),
     };
@@ -140,6 +154,7 @@ async fn attempt(
         plan: plan.clone(),
         degraded,
         problems: neighbourhood.problems,
+        off,
     };
     // Once: at set-up, not at every ADD.
     record.warn();
@@ -225,29 +240,17 @@ fn apply_masquerade(plan: &Plan, changes: &mut Changes) -> Result<()> {
 }
 
 /// Brings the fast path up, or up to date.
-fn load(plan: &Plan, neighbourhood: &Neighbourhood, changes: &mut Changes) -> Result<()> {
-    let bpffs = &plan.datapath.bpffs;
-    let pinned = Datapath::open(bpffs, &plan.network);
-    let loaded = pinned.is_none();
-    let datapath = match pinned {
-        Some(datapath) => datapath,
-        None => Datapath::load(bpffs, &plan.network)?,
-    };
-    changes.datapath = loaded;
-    let configured = (|| {
-        fault!("setup-load");
-        for uplink in &neighbourhood.uplinks {
-            if !datapath.has_uplink(uplink.index) {
-                datapath.add_uplink(&uplink.name, uplink.index)?;
-            }
-        }
-        datapath.set_peers(&neighbourhood.entries())
-    })();
-    if configured.is_err() && loaded {
+fn load(plan: &Plan, places: &Places<'_>, changes: &mut Changes) -> Result<()> {
+    let fresh = Datapath::open(&plan.datapath.bpffs, &plan.network).is_none();
+    changes.datapath = fresh;
+    let up = fastpath::bring_up(plan, places);
+    if up.is_err() && fresh {
         changes.datapath = false;
-        datapath.unload().context("after a failure: unload")?;
+        if let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) {
+            datapath.unload().context("after a failure: unload")?;
+        }
     }
-    configured
+    up
 }
 
 /// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the

@@ -11,11 +11,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
+use beeline_common::{self as abi, Pod};
 use ipnetwork::IpNetwork;
 use nix::{
     errno::Errno,
@@ -23,7 +25,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Plan;
+use super::{Bridge, Plan};
+use crate::net::mac::Mac;
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +37,9 @@ pub struct Record {
     pub degraded: Option<String>,
     /// What else did not work: peers that no route leads to, uplinks that are missing.
     pub problems: Vec<String>,
+    /// Whether an administrator turned the fast path off.
+    #[serde(default)]
+    pub off: bool,
 }
 
 impl Record {
@@ -64,8 +70,35 @@ pub struct Attachment {
     pub addresses: Vec<IpNetwork>,
     /// The path of the pod's network namespace.
     pub netns: String,
-    /// Whether the fast path carries the pod.
+    /// Whether the fast path's programs know the pod.
     pub fast_path: bool,
+    /// The container veth's address; not known of attachments that an older beeline made.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Whether the pod exchanges no packets with others of its kind.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Why the pod takes the slow path all the same, if it does.
+    #[serde(default)]
+    pub slow: Option<String>,
+}
+
+impl Attachment {
+    /// The pod's addresses without prefix lengths.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(IpNetwork::ip).collect()
+    }
+
+    /// The pod as the fast path needs it, unless its MAC is not known.
+    pub fn pod(&self, bridge: &Bridge) -> Option<Pod> {
+        let flag = |set, flag| if set { flag } else { 0 };
+        Some(Pod {
+            ifindex: self.ifindex,
+            flags: flag(self.isolated, Pod::ISOLATED) | flag(self.slow.is_some(), Pod::SLOW),
+            mac: abi::Mac(self.mac?.0),
+            gateway: abi::Mac(bridge.mac.0),
+        })
+    }
 }
 
 /// The files of one network.

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::SchedClassifier;
-use beeline::datapath::{Datapath, Pins};
+use beeline::datapath::{Datapath, Pins, Settings, config::AttachBy};
 use beeline_common::abi::names;
 use beeline_common::testing::{
     CLIENT, Frame, GATEWAY, PEER, SERVER, STRANGER, UPLINK, UPLINK_MAC, packet,
 };
-use beeline_common::{Address, Hook, Mac, Outcome, Pass, Peer, Pod};
+use beeline_common::{Address, Features, Hook, Mac, Outcome, Pass, Peer, Pod};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::progress::Progress;
@@ -30,7 +30,11 @@ use crate::{exec, sweep};
 /// Runs of one system call: a routed packet loses one hop each.
 const BATCH: u32 = 200;
 
+/// As many flows as a node of this size tracks.
+const FLOWS: u32 = 262_144;
+
 const TC_ACT_UNSPEC: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
 const TC_ACT_REDIRECT: i32 = 7;
 
 /// Sizes `(peers, pods)`, smallest first: each grows alone, and neither shrinks on the way.
@@ -141,7 +145,7 @@ struct Lab {
     namespace: Namespace,
     datapath: Datapath,
     pins: Pins,
-    programs: [SchedClassifier; 2],
+    programs: Vec<SchedClassifier>,
     empty: OwnedFd,
     _directory: Directory,
 }
@@ -176,13 +180,18 @@ impl Lab {
         let directory = Directory(Path::new(BPFFS).join(&prefix));
         std::fs::create_dir_all(&directory.0)
             .with_context(|| format!("{}: create", directory.0.display()))?;
-        let datapath = Datapath::load(&directory.0, NETWORK)?;
+        let settings = Settings {
+            features: Features::default(),
+            flows: FLOWS,
+            attach: AttachBy::Auto,
+        };
+        let datapath = Datapath::load(&directory.0, NETWORK, &settings)?;
         let pins = Pins::new(&directory.0, NETWORK);
-        let [pod, uplink] = Hook::ALL.map(|hook| SchedClassifier::from_pin(pins.program(hook)));
+        let programs = Hook::ALL.map(|hook| SchedClassifier::from_pin(pins.program(hook)));
         Ok(Self {
             namespace,
             datapath,
-            programs: [pod?, uplink?],
+            programs: programs.into_iter().collect::<Result<_, _>>()?,
             pins,
             empty: empty::load()?,
             _directory: directory,
@@ -195,6 +204,9 @@ impl Lab {
             node: Address::from(IpAddr::from(PEER.v4)),
             ifindex: UPLINK,
             mtu: 1500,
+            vni: 0,
+            mac: Mac::default(),
+            source: Mac::default(),
         };
         let cidr = |number: u32| {
             // The first is the sample's; the others are elsewhere.
@@ -220,6 +232,7 @@ impl Lab {
             };
             let pod = Pod {
                 ifindex,
+                flags: 0,
                 mac,
                 gateway: GATEWAY,
             };
@@ -231,14 +244,15 @@ impl Lab {
     /// Mean nanoseconds of a program, and of the empty one in turn with it.
     fn run(&self, sample: &Sample, repeat: u32) -> Result<(f64, f64)> {
         let mut skb = Skb::default();
-        let (program, ifindex) = match sample.hook {
-            Hook::FromPod => (&self.programs[0], CLIENT.ifindex),
-            Hook::FromUplink => (&self.programs[1], UPLINK),
+        let program = &self.programs[sample.hook as usize];
+        skb.ifindex = match sample.hook {
+            Hook::FromPod => CLIENT.ifindex,
+            _ => UPLINK,
         };
-        skb.ifindex = ifindex;
         let expected = match sample.outcome {
-            Outcome::ToPod | Outcome::ToPeer => TC_ACT_REDIRECT,
+            Outcome::ToPod | Outcome::ToPeer | Outcome::ToOverlay => TC_ACT_REDIRECT,
             Outcome::Passed(_) => TC_ACT_UNSPEC,
+            Outcome::Dropped(_) => TC_ACT_SHOT,
         };
         let fd = program.fd()?.as_fd();
         let batches = repeat.div_ceil(BATCH);

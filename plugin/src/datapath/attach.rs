@@ -1,0 +1,163 @@
+//! Attaching programs to interfaces, beside those of others.
+//!
+//! By tcx where the kernel has it, else by clsact. A program of ours goes behind what others have there, and what is
+//! not for the fast path goes on to the next one; nothing of anybody else's is ever touched.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, Link as _, PinnedLink},
+        tc::{
+            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+        },
+    },
+    util::KernelVersion,
+};
+use beeline_common::Hook;
+use nix::net::if_::if_indextoname;
+
+use super::{
+    config::AttachBy,
+    pins::{Pins, remove_pin},
+};
+
+/// Our priority among classic filters: behind those that take the kernel's defaults, which count down from 49,152.
+const PRIORITY: u16 = 0xbee1;
+const HANDLE: TcHandle = TcHandle::new(0, 0xbee1);
+
+/// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
+const TCX: (u8, u8, u16) = (6, 6, 0);
+
+impl AttachBy {
+    /// Whether this kernel is to attach by tcx.
+    fn is_tcx(self) -> bool {
+        let (major, minor, patch) = TCX;
+        match self {
+            Self::Auto => KernelVersion::current()
+                .is_ok_and(|kernel| kernel >= KernelVersion::new(major, minor, patch)),
+            Self::Tcx => true,
+            Self::Clsact => false,
+        }
+    }
+}
+
+/// Attaches the pinned program of `hook` to an interface, if it is not. One that is attached is swapped for the pinned
+/// one, between two packets.
+pub(super) fn attach(pins: &Pins, hook: Hook, ifindex: u32, by: AttachBy) -> Result<()> {
+    let context = || format!("program {}: attach to interface {ifindex}", hook.name());
+    let mut program = SchedClassifier::from_pin(pins.program(hook)).with_context(context)?;
+    let (link, filter) = (pins.link(hook, ifindex), pins.filter(hook, ifindex));
+    if link.exists() {
+        if swap(&mut program, &link).is_ok() {
+            return Ok(());
+        }
+        // The link is of an interface that is gone, whose index this one has now.
+        remove_pin(&link)?;
+    }
+    if filter.exists() {
+        if replace_filter(&mut program, hook, ifindex).is_ok() {
+            return Ok(());
+        }
+        // Somebody removed the filter, or with its qdisc all filters.
+        remove_pin(&filter)?;
+    }
+    let attached = if by.is_tcx() {
+        add_link(&mut program, hook, ifindex, &link)
+    } else {
+        add_filter(&mut program, hook, ifindex, &filter)
+    };
+    attached.with_context(context)
+}
+
+/// Detaches the program of `hook` from an interface; not attached is success.
+pub(super) fn detach(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
+    remove_pin(&pins.link(hook, ifindex))?;
+    let filter = pins.filter(hook, ifindex);
+    if filter.exists() {
+        if let Ok(name) = interface(ifindex) {
+            // The interface may be gone, or somebody else may have removed all its filters.
+            let _ = filter_link(&name, hook)?.detach();
+        }
+        remove_pin(&filter)?;
+    }
+    Ok(())
+}
+
+/// Whether the program of `hook` is attached to an interface.
+pub(super) fn is_attached(pins: &Pins, hook: Hook, ifindex: u32) -> bool {
+    pins.link(hook, ifindex).exists() || pins.filter(hook, ifindex).exists()
+}
+
+fn add_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+    let behind_all = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(&interface(ifindex)?, direction(hook), behind_all)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(pin)
+        .with_context(|| format!("{}: pin", pin.display()))?;
+    Ok(())
+}
+
+fn swap(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
+    let link = FdLink::from(PinnedLink::from_pin(pin)?);
+    // A descriptor of the link; the pin keeps it when this one is closed.
+    program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+    Ok(())
+}
+
+fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+    let name = interface(ifindex)?;
+    match qdisc_add_clsact(&name) {
+        Ok(()) => {}
+        // Somebody's clsact is as good; somebody's ingress qdisc at least has a place for what comes in.
+        Err(error) if already_there(&error) => {}
+        Err(error) => return Err(error).context("qdisc clsact: add"),
+    }
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: PRIORITY,
+        handle: HANDLE,
+        classid: None,
+    });
+    let id = program.attach_with_options(&name, direction(hook), options)?;
+    // The filter stays when this process ends.
+    std::mem::forget(program.take_link(id)?);
+    program
+        .pin(pin)
+        .with_context(|| format!("{}: pin", pin.display()))
+}
+
+fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Result<()> {
+    let id = program.attach_to_link(filter_link(&interface(ifindex)?, hook)?)?;
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(interface, direction(hook), PRIORITY, HANDLE, None)
+        .with_context(|| format!("interface {interface:?}: find filter"))
+}
+
+const fn direction(hook: Hook) -> TcAttachType {
+    if hook.is_egress() {
+        TcAttachType::Egress
+    } else {
+        TcAttachType::Ingress
+    }
+}
+
+fn interface(ifindex: u32) -> Result<String> {
+    let name = if_indextoname(ifindex).with_context(|| format!("interface {ifindex}: find"))?;
+    match name.into_string() {
+        Ok(name) => Ok(name),
+        Err(error) => bail!("interface {ifindex}: its name is no UTF-8: {error}"),
+    }
+}
+
+fn already_there(error: &TcError) -> bool {
+    let TcError::NetlinkError(error) = error else {
+        return false;
+    };
+    error.raw_os_error() == Some(nix::libc::EEXIST)
+}

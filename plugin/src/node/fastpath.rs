@@ -1,0 +1,142 @@
+//! The fast path of a network on a node: which programs are where, with what in their maps.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, Result};
+use beeline_common::{
+    Features, Flow, Hook,
+    abi::{MAX_FLOWS, MIN_FLOWS},
+};
+
+use super::{Attachment, Bridge, Plan, Store, peers::Neighbourhood};
+use crate::{
+    datapath::{Datapath, Settings},
+    net::{conntrack, sysctl},
+};
+
+/// What this network's programs are made for.
+pub(super) fn settings(plan: &Plan) -> Settings {
+    let conf = &plan.datapath;
+    Settings {
+        features: Features {
+            anti_spoof: conf.anti_spoof,
+            vni: conf.overlay.map_or(0, |overlay| overlay.vni),
+        },
+        flows: conf.max_flows.unwrap_or_else(tracked_flows),
+        attach: conf.attach,
+    }
+}
+
+/// As many flows as the stack can track: what it has forgotten itself need not be remembered here.
+fn tracked_flows() -> u32 {
+    let tracked = sysctl::get("net/netfilter/nf_conntrack_max").ok();
+    let tracked = tracked.and_then(|text| text.parse().ok());
+    // Without conntrack nothing is translated.
+    tracked.unwrap_or(MIN_FLOWS).clamp(MIN_FLOWS, MAX_FLOWS)
+}
+
+/// Where a network's programs belong on this node.
+pub(super) struct Places<'a> {
+    pub(super) bridge: &'a Bridge,
+    pub(super) neighbourhood: &'a Neighbourhood,
+    pub(super) attachments: Vec<Attachment>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn find(
+        bridge: &'a Bridge,
+        neighbourhood: &'a Neighbourhood,
+        store: &Store,
+    ) -> Result<Self> {
+        let attachments = store.attachments()?;
+        Ok(Self {
+            bridge,
+            neighbourhood,
+            attachments: attachments.into_iter().filter(|a| a.fast_path).collect(),
+        })
+    }
+
+    /// Programs that only look on.
+    fn observers(&self) -> Vec<(Hook, u32)> {
+        let leaving = self
+            .neighbourhood
+            .interfaces()
+            .map(|ifindex| (Hook::ToUplink, ifindex));
+        [(Hook::ToPod, self.bridge.index)]
+            .into_iter()
+            .chain(leaving)
+            .collect()
+    }
+
+    /// Programs that redirect.
+    fn redirectors(&self) -> Vec<(Hook, u32)> {
+        let uplinks = self.neighbourhood.uplinks.iter();
+        let uplinks = uplinks.map(|link| (Hook::FromUplink, link.index));
+        let overlay = self.neighbourhood.overlay.iter();
+        let overlay = overlay.map(|link| (Hook::FromOverlay, link.index));
+        let pods = self.attachments.iter();
+        let pods = pods.map(|attachment| (Hook::FromPod, attachment.ifindex));
+        uplinks.chain(overlay).chain(pods).collect()
+    }
+}
+
+/// Brings the fast path up, or up to date: loads this build's programs, fills their maps, and attaches them or swaps
+/// them for those that are attached. Flows go on: packets find the old program or the new one, and what the stack
+/// translates is remembered before anything is redirected.
+pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
+    let settings = settings(plan);
+    let (bpffs, network) = (&plan.datapath.bpffs, &plan.network);
+    let datapath = Datapath::load(bpffs, network, &settings)?;
+    fault!("setup-load");
+    datapath.set_peers(&places.neighbourhood.entries())?;
+    for attachment in &places.attachments {
+        if let Some(pod) = attachment.pod(places.bridge) {
+            datapath.set_pod(&attachment.ips(), pod)?;
+        }
+    }
+    let attached = datapath.attached()?;
+    let was_on = attached.iter().any(|(hook, _)| !hook.is_egress());
+    for (hook, ifindex) in places.observers() {
+        datapath.attach(hook, ifindex, settings.attach)?;
+    }
+    fault!("setup-observers");
+    // Maps of another ABI leave their flows behind.
+    let translated = remember_translated(&datapath)?;
+    for (hook, ifindex) in places.redirectors() {
+        attach_if_there(&datapath, hook, ifindex, &settings)?;
+    }
+    if !was_on {
+        // Until just now everything was the stack's; what it does not translate need not stay with it.
+        datapath.retain_flows(|flow| translated.contains(flow))?;
+    }
+    let wanted = [places.observers(), places.redirectors()].concat();
+    for (hook, ifindex) in attached {
+        if !wanted.contains(&(hook, ifindex)) {
+            datapath.detach(hook, ifindex)?;
+        }
+    }
+    datapath.forget_other_versions()
+}
+
+/// A pod's interface may go at any time; all others must be there.
+fn attach_if_there(
+    datapath: &Datapath,
+    hook: Hook,
+    ifindex: u32,
+    settings: &Settings,
+) -> Result<()> {
+    match datapath.attach(hook, ifindex, settings.attach) {
+        Err(error) if hook == Hook::FromPod => {
+            tracing::warn!("{error:#}");
+            datapath.detach(hook, ifindex)
+        }
+        attached => attached,
+    }
+}
+
+/// Has the stack keep the flows that it translates; returns these.
+fn remember_translated(datapath: &Datapath) -> Result<HashSet<Flow>> {
+    let flows = conntrack::translated_flows().context("conntrack: list")?;
+    datapath.remember(flows.iter().copied())?;
+    Ok(flows)
+}
