@@ -70,8 +70,8 @@ pub(crate) fn remember<M: Maps>(maps: &M, segment: &Segment) {
         if segment.has(Segment::RST) {
             return;
         }
-        if !segment.has(Segment::SYN) {
-            // Began before this map, or was pushed out of it.
+        if !segment.has(Segment::SYN) || segment.has(Segment::ACK) {
+            // Is answered, began before this map, or was pushed out of it.
             return maps.remember(Table::Conns, flow, fin(segment));
         }
     }
