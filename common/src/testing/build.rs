@@ -137,6 +137,12 @@ impl Builder {
         self
     }
 
+    /// Sets the payload.
+    pub fn carrying(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
     /// Makes it an ICMP error about `frame`: it quotes the IP header and eight bytes (RFC 792), or as much as fits
     /// into IPv6's smallest MTU (RFC 4443).
     pub fn error(self, kind: u8, frame: &Frame) -> Self {
@@ -145,14 +151,9 @@ impl Builder {
         } else {
             1280 - 40 - 8
         };
-        self.quoting(kind, &frame.bytes[ETHERNET..], room)
-    }
-
-    /// Makes it an ICMP error that quotes the first bytes of a packet, at most so many.
-    pub fn quoting(mut self, kind: u8, packet: &[u8], room: usize) -> Self {
-        self.transport = Transport::Icmp { kind };
-        self.payload = packet[..room.min(packet.len())].to_vec();
-        self
+        let packet = &frame.bytes[ETHERNET..];
+        self.transport(Transport::Icmp { kind })
+            .carrying(&packet[..room.min(packet.len())])
     }
 
     /// Writes the packet.
