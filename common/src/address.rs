@@ -71,16 +71,10 @@ impl Address {
         [a, b, c, d]
     }
 
-    /// The sixteen bytes as four words that keep them in memory order.
+    /// The sixteen bytes as two words that keep them in memory order.
     #[inline(always)]
-    pub const fn words_32(&self) -> [u32; 4] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.octets();
-        [
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
-        ]
+    pub const fn words(&self) -> [u64; 2] {
+        self.words
     }
 
     /// The family that the address belongs to.

@@ -78,8 +78,12 @@ pub struct Segment {
     pub flow: Flow,
     /// Whether the flow's lower end sends it.
     pub from_lower: bool,
-    /// TCP's flags (RFC 9293, section 3.1); 0 for other protocols.
+    /// TCP's flags (RFC 9293, section 3.1); 0 for other protocols, as what follows.
     pub flags: u8,
+    /// The sequence number behind the segment.
+    pub end: u32,
+    /// The sequence number that the sender waits for, if it acknowledges something.
+    pub acknowledged: u32,
 }
 
 impl Segment {
@@ -104,26 +108,49 @@ impl Segment {
         self.flags & flags != 0
     }
 
-    /// Reads ports and flags behind an IP header that ends at `at`.
+    /// Reads what tells of the flow behind an IP header that ends at `at`, `length` bytes before the packet does.
     ///
     /// # Errors
     ///
-    /// The packet ends before them.
+    /// The packet ends before it.
     #[inline(always)]
     pub fn load<P: Packet>(
         packet: &P,
         protocol: u8,
-        [source, destination]: [Address; 2],
+        addresses: [Address; 2],
         at: usize,
+        length: u32,
     ) -> Result<Self, TooShort> {
-        let (ports, flags) = match protocol {
-            ip::TCP => {
-                let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, _, flags] = packet.load(at)?;
-                ([[s0, s1], [d0, d1]], flags)
-            }
-            _ => (ports(packet, protocol, at)?, 0),
-        };
-        Ok(Self::new(protocol, [source, destination], ports, flags))
+        if protocol != ip::TCP {
+            return Self::load_quoted(packet, protocol, addresses, at);
+        }
+        let [
+            s0,
+            s1,
+            d0,
+            d1,
+            q0,
+            q1,
+            q2,
+            q3,
+            a0,
+            a1,
+            a2,
+            a3,
+            data_offset,
+            flags,
+        ] = packet.load(at)?;
+        let payload = length.wrapping_sub(u32::from(data_offset >> 4) * 4);
+        let fin = u32::from(flags & Self::FIN);
+        let end = u32::from_be_bytes([q0, q1, q2, q3])
+            .wrapping_add(payload)
+            .wrapping_add(fin);
+        Ok(Self {
+            flags,
+            end,
+            acknowledged: u32::from_be_bytes([a0, a1, a2, a3]),
+            ..Self::new(protocol, addresses, [[s0, s1], [d0, d1]])
+        })
     }
 
     /// Reads the eight bytes that an ICMP error quotes of the transport header; TCP's flags are not among them.
@@ -135,11 +162,11 @@ impl Segment {
         at: usize,
     ) -> Result<Self, TooShort> {
         let ports = ports(packet, protocol, at)?;
-        Ok(Self::new(protocol, addresses, ports, 0))
+        Ok(Self::new(protocol, addresses, ports))
     }
 
     #[inline(always)]
-    const fn new(protocol: u8, addresses: [Address; 2], ports: [[u8; 2]; 2], flags: u8) -> Self {
+    const fn new(protocol: u8, addresses: [Address; 2], ports: [[u8; 2]; 2]) -> Self {
         let [source, destination] = addresses;
         let [source_port, destination_port] = ports;
         let (flow, from_lower) = Flow::new(
@@ -156,7 +183,9 @@ impl Segment {
         Self {
             flow,
             from_lower,
-            flags,
+            flags: 0,
+            end: 0,
+            acknowledged: 0,
         }
     }
 }

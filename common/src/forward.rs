@@ -165,6 +165,10 @@ fn try_from_pod<P: Packet, M: Maps>(
     if sender.ifindex != ifindex || ethernet.source != sender.mac {
         return Err(Pass::NotFromPod);
     }
+    // What a pod says of packets for others, it says as a router of theirs, which may have been translated.
+    if header.error && header.quoted(packet)?.destination != header.source {
+        return Err(Pass::Icmp);
+    }
     let routed = ethernet.destination == sender.gateway;
     if let Some(receiver) = maps.pod(&header.destination) {
         if receiver.ifindex == ifindex {

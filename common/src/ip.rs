@@ -34,6 +34,8 @@ pub struct Header {
     pub family: Family,
     /// Whether it is an ICMP error, which quotes the packet that it is about.
     pub error: bool,
+    /// The length in bytes of what follows the header; 0 if it is more than the header can say (BIG TCP).
+    payload: u16,
     /// IPv4's header checksum; 0 for IPv6, which has none.
     checksum: u16,
 }
@@ -88,7 +90,12 @@ impl Header {
     #[inline(always)]
     pub fn segment<P: Packet>(&self, packet: &P) -> Result<Segment, TooShort> {
         let addresses = [self.source, self.destination];
-        Segment::load(packet, self.protocol, addresses, self.transport())
+        // A short frame is padded to Ethernet's minimum, so that its own length does not tell.
+        let length = match self.payload {
+            0 => packet.length().saturating_sub(self.transport() as u32),
+            length => u32::from(length),
+        };
+        Segment::load(packet, self.protocol, addresses, self.transport(), length)
     }
 
     /// The packet that an ICMP error is about, as far as the error quotes it.
@@ -184,8 +191,8 @@ fn parse_v4<P: Packet>(packet: &P) -> Result<Header, Pass> {
     let [
         version_ihl,
         _,
-        _,
-        _,
+        l0,
+        l1,
         _,
         _,
         f0,
@@ -218,13 +225,14 @@ fn parse_v4<P: Packet>(packet: &P) -> Result<Header, Pass> {
         protocol,
         family: Family::V4,
         error: false,
+        payload: u16::from_be_bytes([l0, l1]).saturating_sub(20),
         checksum: u16::from_be_bytes([c0, c1]),
     })
 }
 
 #[inline(always)]
 fn parse_v6<P: Packet>(packet: &P) -> Result<Header, Pass> {
-    let [version, _, _, _, _, _, protocol, hop_limit] = packet.load(ETHERNET)?;
+    let [version, _, _, _, l0, l1, protocol, hop_limit] = packet.load(ETHERNET)?;
     if version >> 4 != 6 {
         return Err(Pass::NotIp);
     }
@@ -245,6 +253,7 @@ fn parse_v6<P: Packet>(packet: &P) -> Result<Header, Pass> {
         protocol,
         family: Family::V6,
         error: false,
+        payload: u16::from_be_bytes([l0, l1]),
         checksum: 0,
     })
 }
@@ -294,7 +303,7 @@ pub(crate) fn first_fragment<P: Packet>(
     if protocol == TCP || (ethertype == ETHERTYPE_V6 && any_mapped(&addresses)) {
         return Err(Pass::Fragment);
     }
-    let segment = Segment::load(packet, protocol, addresses, transport)?;
+    let segment = Segment::load_quoted(packet, protocol, addresses, transport)?;
     Ok((addresses, segment))
 }
 

@@ -9,6 +9,8 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 /// Ethernet and IPv4, with addresses of six and four bytes (RFC 826).
 const ARP_HEADER: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// The most IPv6 extension headers behind which an advertisement is looked for; whoever sends more has something to hide.
+const MAX_EXTENSIONS: usize = 4;
 
 /// Whether a frame that none of the sender's addresses vouches for is forged: it names a MAC that is not the pod's, or
 /// an address that is not its own.
@@ -60,17 +62,33 @@ fn forged_v6<P: Packet>(packet: &P, owns: impl Fn(&Address) -> bool) -> Result<b
     if !(source.is_unspecified() || source.is_link_local() || owns(&source)) {
         return Ok(true);
     }
-    let [protocol] = packet.load(ETHERNET + 6)?;
-    if protocol != ICMPV6 {
-        return Ok(false);
+    let [mut protocol] = packet.load(ETHERNET + 6)?;
+    let mut at = ETHERNET + 40;
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(protocol) {
+            break;
+        }
+        let [next, length] = packet.load(at)?;
+        protocol = next;
+        at += (usize::from(length) + 1) * 8;
     }
-    let [kind] = packet.load(ETHERNET + 40)?;
+    if protocol != ICMPV6 {
+        return Ok(is_extension(protocol));
+    }
+    // VERIFIER: of a single byte at a place that varies it does not see that it was compared with the end.
+    let [kind, _] = packet.load(at)?;
     if kind != NEIGHBOUR_ADVERTISEMENT {
         return Ok(false);
     }
     // It says where the target is, whoever sends it (RFC 4861, section 4.4).
-    let target = Address::from_v6(packet.load(ETHERNET + 48)?);
+    let target = Address::from_v6(packet.load(at + 8)?);
     Ok(!(target.is_link_local() || owns(&target)))
+}
+
+/// Whether it is a header of options or a route, behind which every receiver looks on (RFC 8200); neighbour discovery
+/// in fragments is ignored (RFC 6980).
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, 0 | 43 | 60)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! ```text
 //!            SYN, UDP, SCTP, echo …             SYN+ACK of the answer, or any later segment
 //! to_pod  ──────────────────────────► FLOWS ───────────────────────────────────────────────► CONNS
-//! to_uplink     (least recently used goes first)      (RST, or the last ACK after both FINs, takes it out)
+//! to_uplink     (least recently used goes first)      (RST, or the ACK of the second FIN, takes it out)
 //! ```
 //!
 //! Each map holds as many flows as conntrack holds connections. Of UDP and the like, conntrack forgets what is idle
@@ -28,6 +28,8 @@ pub enum Table {
 const FIN_LOWER: u32 = 1;
 /// The upper end has sent its FIN.
 const FIN_UPPER: u32 = 2;
+/// Both have; the other bits are those of the sequence number behind the second FIN, but for the uppermost two.
+const FIN_BOTH: u32 = FIN_LOWER | FIN_UPPER;
 
 /// Whether a packet that is about to take the fast path belongs to the stack.
 #[inline(always)]
@@ -68,8 +70,8 @@ pub(crate) fn remember<M: Maps>(maps: &M, segment: &Segment) {
         if segment.has(Segment::RST) {
             return;
         }
-        if !segment.has(Segment::SYN) {
-            // Began before this map, or was pushed out of it.
+        if !segment.has(Segment::SYN) || segment.has(Segment::ACK) {
+            // Is answered, began before this map, or was pushed out of it.
             return maps.remember(Table::Conns, flow, fin(segment));
         }
     }
@@ -79,13 +81,28 @@ pub(crate) fn remember<M: Maps>(maps: &M, segment: &Segment) {
 }
 
 /// Takes note of how far a connection is closed.
+///
+/// Not every ACK after both FINs is the last one: it may ask for data that got lost before the FIN.
 #[inline(always)]
 fn follow<M: Maps>(maps: &M, segment: &Segment, closed: u32) {
     let fin = fin(segment);
-    if segment.has(Segment::RST) || (closed == FIN_LOWER | FIN_UPPER && fin == 0) {
-        maps.forget(Table::Conns, &segment.flow);
+    let rest = |sequence: u32| sequence << 2;
+    let flow = &segment.flow;
+    if segment.has(Segment::RST) {
+        maps.forget(Table::Conns, flow);
+    } else if segment.has(Segment::SYN) {
+        // The ports are used anew.
+        if closed != 0 {
+            maps.remember(Table::Conns, flow, 0);
+        }
+    } else if closed & FIN_BOTH == FIN_BOTH {
+        if fin == 0 && rest(segment.acknowledged) == closed & !FIN_BOTH {
+            maps.forget(Table::Conns, flow);
+        }
+    } else if closed | fin == FIN_BOTH {
+        maps.remember(Table::Conns, flow, FIN_BOTH | rest(segment.end));
     } else if fin & !closed != 0 {
-        maps.remember(Table::Conns, &segment.flow, closed | fin);
+        maps.remember(Table::Conns, flow, fin);
     }
 }
 

@@ -3,13 +3,19 @@
 use core::mem::size_of;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1},
+    bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh},
     helpers::{bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_store_bytes},
     programs::TcContext,
 };
 use beeline_common::{Address, Family, Hook, Packet, TooShort, Verdict, abi::REDIRECTED, ip};
 
-use crate::{maps, tunnel};
+use crate::{
+    aligned::{Shifted, word},
+    maps, tunnel,
+};
+
+/// What [`Shifted`] makes of it.
+const _: () = assert!(size_of::<bpf_redir_neigh>() == 20);
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: the next program, or the stack, decides.
 const NEXT: i32 = -1;
@@ -88,25 +94,17 @@ impl Skb<'_> {
 /// Sends the packet to `node` on the link of `ifindex`; the kernel resolves the neighbour and writes the MACs.
 #[inline(always)]
 fn redirect_neighbour(ifindex: u32, node: &Address) -> i32 {
-    let mut next_hop = match node.family() {
-        Family::V4 => bpf_redir_neigh {
-            nh_family: AF_INET,
-            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
-                ipv6_nh: [u32::from_ne_bytes(node.v4_octets()), 0, 0, 0],
-            },
-        },
-        Family::V6 => bpf_redir_neigh {
-            nh_family: AF_INET6,
-            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
-                ipv6_nh: node.words_32(),
-            },
-        },
+    let (family, [first, second]) = match node.family() {
+        Family::V4 => (AF_INET, [word(u32::from_ne_bytes(node.v4_octets()), 0), 0]),
+        Family::V6 => (AF_INET6, node.words()),
     };
+    // As `bpf_redir_neigh`: the family, then the address.
+    let mut next_hop = Shifted([word(0, family), first, second]);
     // SAFETY: the next hop is whole, of the size that is passed, and outlives the call.
     unsafe {
         bpf_redirect_neigh(
             ifindex,
-            &raw mut next_hop,
+            next_hop.start(),
             size_of::<bpf_redir_neigh>() as i32,
             0,
         ) as i32

@@ -3,21 +3,26 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key, bpf_tunnel_key__bindgen_ty_1,
-        bpf_tunnel_key__bindgen_ty_2, bpf_tunnel_key__bindgen_ty_3,
-    },
+    bindings::{BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key},
     helpers::{bpf_redirect, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key},
 };
 use beeline_common::{Address, Family};
 
-use crate::skb::Skb;
+use crate::{
+    aligned::{Shifted, word},
+    skb::Skb,
+};
 
 /// `TC_ACT_SHOT`.
 const DROP: i32 = 2;
 
 /// Without the local address, which Linux 6.0 added (commit 26101f5ab6bd): all kernels take this length.
 const KEY_LENGTH: u32 = offset_of!(bpf_tunnel_key, __bindgen_anon_3) as u32;
+
+/// As `bpf_tunnel_key` without the local address: identifier, remote address, then what is left to the node's defaults.
+type Key = Shifted<4>;
+
+const _: () = assert!(KEY_LENGTH == 28);
 
 /// The identifier that the packet came with, if it came out of a tunnel.
 #[inline(always)]
@@ -26,11 +31,11 @@ pub(crate) fn vni(skb: &Skb<'_>) -> Option<u32> {
     // The helper insists on the family that the tunnel has.
     for flags in [0, BPF_F_TUNINFO_IPV6] {
         // SAFETY: the key is at least as long as is passed, and outlives the call.
-        let failed = unsafe {
-            bpf_skb_get_tunnel_key(skb.raw(), &raw mut key, KEY_LENGTH, u64::from(flags))
-        };
+        let failed =
+            unsafe { bpf_skb_get_tunnel_key(skb.raw(), key.start(), KEY_LENGTH, u64::from(flags)) };
         if failed == 0 {
-            return Some(key.tunnel_id);
+            let [_, _, _, _, a, b, c, d] = key.0[0].to_ne_bytes();
+            return Some(u32::from_ne_bytes([a, b, c, d]));
         }
     }
     None
@@ -47,7 +52,7 @@ pub(crate) fn redirect(skb: &Skb<'_>, ifindex: u32, node: &Address, vni: u32) ->
     };
     // SAFETY: as in `vni`.
     let failed =
-        unsafe { bpf_skb_set_tunnel_key(skb.raw(), &raw mut key, KEY_LENGTH, u64::from(flags)) };
+        unsafe { bpf_skb_set_tunnel_key(skb.raw(), key.start(), KEY_LENGTH, u64::from(flags)) };
     if failed != 0 {
         // Without memory for the key the packet would leave without one.
         return DROP;
@@ -57,22 +62,11 @@ pub(crate) fn redirect(skb: &Skb<'_>, ifindex: u32, node: &Address, vni: u32) ->
 }
 
 #[inline(always)]
-fn key(vni: u32, node: &Address) -> bpf_tunnel_key {
-    let remote = match node.family() {
+const fn key(vni: u32, node: &Address) -> Key {
+    let [first, second] = match node.family() {
         // In the host's order, unlike IPv6.
-        Family::V4 => [u32::from_be_bytes(node.v4_octets()), 0, 0, 0],
-        Family::V6 => node.words_32(),
+        Family::V4 => [word(u32::from_be_bytes(node.v4_octets()), 0), 0],
+        Family::V6 => node.words(),
     };
-    bpf_tunnel_key {
-        tunnel_id: vni,
-        __bindgen_anon_1: bpf_tunnel_key__bindgen_ty_1 {
-            remote_ipv6: remote,
-        },
-        tunnel_tos: 0,
-        // The default of the node.
-        tunnel_ttl: 0,
-        __bindgen_anon_2: bpf_tunnel_key__bindgen_ty_2 { tunnel_ext: 0 },
-        tunnel_label: 0,
-        __bindgen_anon_3: bpf_tunnel_key__bindgen_ty_3 { local_ipv6: [0; 4] },
-    }
+    Shifted([word(0, vni), first, second, 0])
 }

@@ -1,7 +1,8 @@
 //! The built object in the kernel, one packet at a time (`BPF_PROG_TEST_RUN`).
 //!
-//! Every run is held against the packet logic on the host: same verdict, same bytes, and the one counter. What the
-//! kernel does with a redirect is not run here. Packets that it takes for no test run go over a veth, in `wire`.
+//! Every run is held against the packet logic on the host: same verdict, bytes and mark, the one counter, and the same
+//! flows remembered. What the kernel does with a redirect is not run here. Packets that it takes for no test run go over
+//! a veth, in `wire`.
 
 #[path = "bpf/lab.rs"]
 mod lab;
@@ -18,5 +19,7 @@ mod from_pod;
 mod from_uplink;
 #[path = "bpf/mutated.rs"]
 mod mutated;
+#[path = "bpf/stack_flows.rs"]
+mod stack_flows;
 #[path = "bpf/wire.rs"]
 mod wire;

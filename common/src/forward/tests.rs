@@ -1,18 +1,24 @@
 //! What becomes of a packet, case by case.
 
+mod flags;
+mod from_overlay;
 mod from_pod;
 mod from_uplink;
+mod icmp_errors;
 mod mutated;
 mod peers;
+mod stack_flows;
+mod to_pod;
+mod to_uplink;
 
 use std::vec::Vec;
 
 use super::*;
-use crate::Mac;
 use crate::testing::{
     Attached, Builder, CLIENT, FAR, FAR_MAC, FEATURES, Frame, GATEWAY, HostMaps, Node, OVERLAY,
     OVERLAY_MAC, PEER, SERVER, STRANGER, SUBPEER, THIRD, UPLINK, UPLINK_MAC, VNI, cluster, packet,
 };
+use crate::{Mac, forward};
 
 /// The first byte of the payload of the Ethernet frame, and the next ones.
 const IP: usize = ip::ETHERNET;
@@ -64,8 +70,33 @@ fn sent_with(maps: &HostMaps, frame: &Frame) -> (Verdict, Frame) {
 
 /// Judges what comes in at the uplink; asserts that what passes is untouched.
 fn received(frame: &Frame) -> (Verdict, Frame) {
-    judged(frame, |frame| from_uplink(frame, &cluster()))
+    received_with(&cluster(), frame)
 }
+
+fn received_with(maps: &HostMaps, frame: &Frame) -> (Verdict, Frame) {
+    judged(frame, |frame| from_uplink(frame, maps))
+}
+
+/// Judges what the stack sends to a pod of this node.
+fn delivered_with(maps: &HostMaps, frame: &Frame) -> Verdict {
+    judged(frame, |frame| forward::to_pod(frame, maps)).0
+}
+
+/// Judges what the stack sends to another node.
+fn forwarded_with(maps: &HostMaps, frame: &Frame) -> Verdict {
+    judged(frame, |frame| to_uplink(frame, maps)).0
+}
+
+/// Asserts that the hook passes the packet for the reason, and whether a flow is remembered then.
+#[track_caller]
+fn assert_notes(hook: Observer, maps: &HostMaps, frame: &Frame, reason: Pass, remembers: bool) {
+    maps.flows.borrow_mut().clear();
+    assert_eq!(hook(maps, frame), Verdict::Pass(reason), "{frame:02x?}");
+    assert_eq!(!maps.flows.borrow().is_empty(), remembers, "{frame:02x?}");
+}
+
+/// A hook that only takes note of packets.
+type Observer = fn(&HostMaps, &Frame) -> Verdict;
 
 fn judged(before: &Frame, judge: impl FnOnce(&mut Frame) -> Verdict) -> (Verdict, Frame) {
     let mut after = before.clone();

@@ -43,10 +43,24 @@ fn arp(mac: Mac, sender_mac: Mac, sender: Ipv4Addr) -> Frame {
 }
 
 fn advertisement(target: Ipv6Addr) -> Frame {
-    let to = packet(CLIENT.v6, SERVER.v6)
+    advertisement_behind(&[], target)
+}
+
+/// A neighbour advertisement behind extension headers of so many bytes.
+fn advertisement_behind(extensions: &[(u8, usize)], target: Ipv6Addr) -> Frame {
+    let packet = packet(CLIENT.v6, SERVER.v6)
         .macs(CLIENT.mac, SERVER.mac)
         .transport(Transport::Icmp { kind: 136 });
-    to.frame().with(ETHERNET + 48, &target.octets())
+    let mut bytes = packet.frame().with(ETHERNET + 48, &target.octets()).bytes;
+    let (mut at, mut next) = (ETHERNET + 40, ETHERNET + 6);
+    for &(kind, length) in extensions {
+        bytes[next] = kind;
+        let mut header = std::vec![0; length];
+        header[..2].copy_from_slice(&[ICMPV6, (length / 8 - 1) as u8]);
+        bytes.splice(at..at, header);
+        (next, at) = (at, at + length);
+    }
+    Frame::new(bytes)
 }
 
 #[test]
@@ -138,6 +152,26 @@ fn a_pod_advertises_only_its_own_neighbourhood() {
     assert_passes(&advertisement("fe80::1".parse().unwrap()));
     assert_dropped(&advertisement(SERVER.v6));
     assert_dropped(&advertisement(STRANGER.v6));
+}
+
+#[test]
+fn extension_headers_hide_no_advertisement() {
+    for extensions in [
+        &[(0, 8)][..],
+        &[(60, 8)],
+        &[(43, 24)],
+        &[(0, 8), (60, 2048)],
+        &[(0, 8), (60, 16), (43, 8), (60, 8)],
+    ] {
+        assert_passes(&advertisement_behind(extensions, CLIENT.v6));
+        let forged = advertisement_behind(extensions, SERVER.v6);
+        assert_dropped(&forged);
+        let cut = forged.bytes.len() - 24 - 8;
+        assert_dropped(&forged.truncated(cut));
+    }
+    assert_dropped(&advertisement_behind(&[(60, 8); 5], CLIENT.v6));
+    let other = packet(CLIENT.v6, SERVER.v6).macs(CLIENT.mac, SERVER.mac);
+    assert_passes(&other.extension(60).frame());
 }
 
 #[test]

@@ -25,6 +25,9 @@ fn segment(protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16), flags: u8) -> S
         flow,
         from_lower,
         flags,
+        // Each FIN ends its sender's numbers at 1000; all else acknowledges just that.
+        end: 1000,
+        acknowledged: 1000,
     }
 }
 
@@ -190,5 +193,63 @@ fn one_direction_that_is_closed_twice_does_not_close_the_other() {
         }
         assert!(is_remembered(&maps, &back(ACK)));
         assert_eq!(held(&maps, Table::Conns), 1);
+    }
+}
+
+/// Both ends' FINs, the first of which is `there`'s, with what they and later ACKs say in numbers.
+fn closing([there, back]: [fn(u8) -> Segment; 2]) -> HostMaps {
+    let maps = opened([there, back]);
+    remember(&maps, &there(FIN_ACK));
+    let second = Segment {
+        end: 0xffff_fffe,
+        ..back(FIN_ACK)
+    };
+    assert!(is_remembered(&maps, &second));
+    maps
+}
+
+#[test]
+fn an_ack_that_waits_for_lost_data_does_not_close() {
+    for [there, back] in connections() {
+        let maps = closing([there, back]);
+        for acknowledged in [0, 1, 1000, 0xffff_fffd, 0xffff_ffff] {
+            let waits = Segment {
+                acknowledged,
+                ..there(ACK)
+            };
+            remember(&maps, &waits);
+            assert!(is_remembered(&maps, &back(ACK)), "sent again");
+        }
+        let last = Segment {
+            acknowledged: 0xffff_fffe,
+            ..there(ACK)
+        };
+        remember(&maps, &last);
+        assert_eq!(held(&maps, Table::Conns), 0);
+    }
+}
+
+#[test]
+fn ports_that_are_used_anew_start_anew() {
+    for [there, back] in connections() {
+        for half_closed in [true, false] {
+            let maps = if half_closed {
+                let maps = opened([there, back]);
+                remember(&maps, &there(FIN_ACK));
+                maps
+            } else {
+                closing([there, back])
+            };
+            // Whatever was pushed out of the other map meanwhile.
+            maps.forget(Table::Flows, &there(0).flow);
+            remember(&maps, &there(SYN));
+            assert!(is_remembered(&maps, &back(SYN_ACK)));
+            remember(&maps, &there(ACK));
+            assert!(is_remembered(&maps, &back(FIN_ACK)));
+            for _ in 0..3 {
+                remember(&maps, &there(ACK));
+                assert!(is_remembered(&maps, &back(ACK)), "only half closed");
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     Frame,
     checksum::{checksum, transport},
 };
-use crate::Mac;
+use crate::{Mac, ip::ETHERNET};
 
 /// What an IP packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,13 @@ pub struct Builder {
     options: Vec<u8>,
     extension: Option<u8>,
     transport: Transport,
-    payload: usize,
+    ports: [u16; 2],
+    flags: u8,
+    sequence: [u32; 2],
+    payload: Vec<u8>,
 }
 
-/// A TCP packet with 32 bytes of payload and a hop limit of 64.
+/// A TCP packet from port 40000 to port 80 with 32 bytes of payload and a hop limit of 64.
 ///
 /// # Panics
 ///
@@ -61,8 +64,16 @@ pub fn packet(source: impl Into<IpAddr>, destination: impl Into<IpAddr>) -> Buil
         options: Vec::new(),
         extension: None,
         transport: Transport::Tcp { options: 0 },
-        payload: 32,
+        ports: [40_000, 80],
+        flags: 0x18,
+        sequence: [1, 2],
+        payload: counted(32),
     }
+}
+
+/// Bytes that tell their places.
+fn counted(length: usize) -> Vec<u8> {
+    (0..length).map(|index| index as u8).collect()
 }
 
 impl Builder {
@@ -78,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// Sets IPv4's flags and fragment offset.
+    /// Sets IPv4's flags and fragment offset; with [`Builder::extension`] of 44, IPv6's.
     pub fn fragment(mut self, flags_and_offset: u16) -> Self {
         self.fragment = flags_and_offset;
         self
@@ -90,7 +101,7 @@ impl Builder {
         self
     }
 
-    /// Adds an IPv6 extension header of eight bytes.
+    /// Adds an IPv6 extension header of eight bytes; 44 is that of a fragment, by default of all in one.
     pub fn extension(mut self, kind: u8) -> Self {
         self.extension = Some(kind);
         self
@@ -102,10 +113,47 @@ impl Builder {
         self
     }
 
+    /// Sets the ports of TCP, UDP and SCTP; ICMP has the second one as its identifier.
+    pub fn ports(mut self, source: u16, destination: u16) -> Self {
+        self.ports = [source, destination];
+        self
+    }
+
+    /// Sets TCP's flags.
+    pub fn flags(mut self, flags: u8) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Sets TCP's sequence number, and the one that is waited for.
+    pub fn sequence(mut self, sent: u32, acknowledged: u32) -> Self {
+        self.sequence = [sent, acknowledged];
+        self
+    }
+
     /// Sets the payload's length in bytes.
     pub fn payload(mut self, length: usize) -> Self {
-        self.payload = length;
+        self.payload = counted(length);
         self
+    }
+
+    /// Sets the payload.
+    pub fn carrying(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    /// Makes it an ICMP error about `frame`: it quotes the IP header and eight bytes (RFC 792), or as much as fits
+    /// into IPv6's smallest MTU (RFC 4443).
+    pub fn error(self, kind: u8, frame: &Frame) -> Self {
+        let room = if self.source.is_ipv4() {
+            20 + 8
+        } else {
+            1280 - 40 - 8
+        };
+        let packet = &frame.bytes[ETHERNET..];
+        self.transport(Transport::Icmp { kind })
+            .carrying(&packet[..room.min(packet.len())])
     }
 
     /// Writes the packet.
@@ -145,6 +193,10 @@ impl Builder {
     fn v6(&self, source: [u8; 16], destination: [u8; 16]) -> Vec<u8> {
         let segment = self.segment(&source, &destination);
         let extension = match self.extension {
+            Some(44) => {
+                let [o0, o1] = (self.fragment << 3 | self.fragment >> 13 & 1).to_be_bytes();
+                vec![self.protocol(), 0, o0, o1, 0, 0, 0, 7]
+            }
             Some(_) => vec![self.protocol(), 0, 1, 4, 0, 0, 0, 0],
             None => Vec::new(),
         };
@@ -168,25 +220,26 @@ impl Builder {
     }
 
     fn segment(&self, source: &[u8], destination: &[u8]) -> Vec<u8> {
-        let ports = [0x9c, 0x40, 0x00, 0x50];
+        let ports = self.ports.map(u16::to_be_bytes).concat();
         let (mut segment, checksum_at) = match self.transport {
             Transport::Tcp { options } => {
                 let data_offset = ((20 + options) / 4) as u8;
-                let mut header = ports.to_vec();
-                header.extend([0, 0, 0, 1, 0, 0, 0, 2, data_offset << 4, 0x18]);
+                let mut header = ports;
+                header.extend(self.sequence.map(u32::to_be_bytes).concat());
+                header.extend([data_offset << 4, self.flags]);
                 header.extend([0xff, 0xff, 0, 0, 0, 0]);
                 header.extend(vec![1; options]);
                 (header, Some(16))
             }
             Transport::Udp => {
-                let [l0, l1] = ((8 + self.payload) as u16).to_be_bytes();
+                let [l0, l1] = ((8 + self.payload.len()) as u16).to_be_bytes();
                 ([&ports[..], &[l0, l1, 0, 0]].concat(), Some(6))
             }
-            Transport::Icmp { kind } => (vec![kind, 0, 0, 0, 0, 7, 0, 1], Some(2)),
+            Transport::Icmp { kind } => (vec![kind, 0, 0, 0, ports[2], ports[3], 0, 1], Some(2)),
             Transport::Sctp => ([&ports[..], &[0; 8]].concat(), None),
             Transport::Other(_) => (Vec::new(), None),
         };
-        segment.extend((0..self.payload).map(|index| index as u8));
+        segment.extend(&self.payload);
         if let Some(at) = checksum_at {
             let sum = match self.protocol() {
                 1 => checksum(&[&segment]),

@@ -7,9 +7,8 @@
 //! ```
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::vec::Vec;
 
-use super::{Builder, Frame, HostMaps, Transport, packet};
+use super::HostMaps;
 use crate::{Address, Features, Mac, Peer, Pod};
 
 /// A pod of this node.
@@ -147,37 +146,4 @@ fn peer(node: impl Into<IpAddr>) -> Peer {
         mac: Mac::default(),
         source: Mac::default(),
     }
-}
-
-/// Packets that [`CLIENT`] sends, or that come in for it at the uplink: one of each kind that is judged differently,
-/// to be mutated.
-pub fn seeds() -> Vec<Frame> {
-    let pairs: [(IpAddr, IpAddr, Mac); 14] = [
-        (CLIENT.v4.into(), SERVER.v4.into(), SERVER.mac),
-        (CLIENT.v4.into(), SERVER.v4.into(), GATEWAY),
-        (CLIENT.v4.into(), PEER.pod_v4.into(), GATEWAY),
-        (CLIENT.v4.into(), STRANGER.pod_v4.into(), GATEWAY),
-        (PEER.pod_v4.into(), CLIENT.v4.into(), UPLINK_MAC),
-        (CLIENT.v6.into(), SERVER.v6.into(), SERVER.mac),
-        (CLIENT.v6.into(), SERVER.v6.into(), GATEWAY),
-        (CLIENT.v6.into(), SUBPEER.pod_v6.into(), GATEWAY),
-        (STRANGER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
-        (PEER.pod_v6.into(), CLIENT.v6.into(), UPLINK_MAC),
-        (CLIENT.v4.into(), FAR.pod_v4.into(), GATEWAY),
-        (CLIENT.v6.into(), FAR.pod_v6.into(), GATEWAY),
-        (FAR.pod_v4.into(), CLIENT.v4.into(), OVERLAY_MAC),
-        (FAR.pod_v6.into(), CLIENT.v6.into(), OVERLAY_MAC),
-    ];
-    let kinds: [fn(Builder) -> Builder; 5] = [
-        |seed| seed,
-        |seed| seed.transport(Transport::Tcp { options: 12 }),
-        |seed| seed.transport(Transport::Udp),
-        |seed| seed.transport(Transport::Icmp { kind: 8 }),
-        |seed| seed.transport(Transport::Icmp { kind: 128 }),
-    ];
-    let build = |(source, destination, mac): (IpAddr, IpAddr, Mac)| {
-        let seed = packet(source, destination).macs(CLIENT.mac, mac);
-        kinds.map(|kind| kind(seed.clone()).frame())
-    };
-    pairs.into_iter().flat_map(build).collect()
 }

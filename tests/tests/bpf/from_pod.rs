@@ -1,13 +1,16 @@
 //! What a pod sends.
 
 use beeline_common::{
-    Hook, Mac, Outcome, Pass,
+    Drop, Features, Hook, Mac, Outcome, Pass,
+    abi::MIN_FLOWS,
+    ip::ETHERNET,
     testing::{
-        Builder, CLIENT, Frame, GATEWAY, PEER, SERVER, STRANGER, SUBPEER, THIRD, Transport, packet,
+        Builder, CLIENT, FAR, FEATURES, Frame, GATEWAY, PEER, SERVER, STRANGER, SUBPEER, THIRD,
+        Transport, packet,
     },
 };
 
-use crate::lab::lab;
+use crate::lab::{lab, lab_with};
 
 fn local() -> [Builder; 2] {
     [packet(CLIENT.v4, SERVER.v4), packet(CLIENT.v6, SERVER.v6)]
@@ -26,12 +29,31 @@ fn to_peer() -> [Builder; 2] {
     .map(|packet| packet.macs(CLIENT.mac, GATEWAY))
 }
 
+/// Asserts what becomes of the packets, whether what is forged is dropped or not.
 fn assert_outcomes(frames: impl IntoIterator<Item = Frame> + Send, outcome: Outcome) {
-    lab(|lab| {
+    let frames: Vec<Frame> = frames.into_iter().collect();
+    for anti_spoof in [true, false] {
+        assert_outcomes_with(anti_spoof, &frames, outcome);
+    }
+}
+
+fn assert_outcomes_with(anti_spoof: bool, frames: &[Frame], outcome: Outcome) {
+    let features = Features {
+        anti_spoof,
+        ..FEATURES
+    };
+    lab_with(features, MIN_FLOWS, |lab| {
         for frame in frames {
-            lab.assert_outcome(Hook::FromPod, &frame, outcome);
+            lab.assert_outcome(Hook::FromPod, frame, outcome);
         }
     });
+}
+
+/// Asserts that the packets pass for the reason, and are dropped if what is forged shall be.
+fn assert_forged(frames: impl IntoIterator<Item = Frame>, reason: Pass) {
+    let frames: Vec<Frame> = frames.into_iter().collect();
+    assert_outcomes_with(false, &frames, Outcome::Passed(reason));
+    assert_outcomes_with(true, &frames, Outcome::Dropped(Drop::Spoofed));
 }
 
 fn assert_pass(frames: impl IntoIterator<Item = Frame> + Send, reason: Pass) {
@@ -96,6 +118,15 @@ fn packets_for_peers_are_redirected_to_them() {
 }
 
 #[test]
+fn packets_for_peers_behind_the_overlay_are_redirected_into_it() {
+    let far = [packet(CLIENT.v4, FAR.pod_v4), packet(CLIENT.v6, FAR.pod_v6)];
+    let far = far.map(|packet| packet.macs(CLIENT.mac, GATEWAY));
+    let frames = far.clone().map(|packet| packet.frame());
+    assert_outcomes(frames, Outcome::ToOverlay);
+    assert_pass(far.map(|packet| packet.payload(1420).frame()), Pass::TooBig);
+}
+
+#[test]
 fn the_largest_packets_that_fit_the_uplink_are_redirected() {
     let [v4, v6] = to_peer();
     let v4 = [
@@ -143,15 +174,17 @@ fn packets_that_exceed_the_uplink_pass() {
 #[test]
 fn other_protocols_pass() {
     let [v4, v6] = local();
-    let mut frames = vec![
-        v4.frame().with(12, &[0x86, 0xdd]),
-        v6.frame().with(12, &[0x08, 0x00]),
-        v4.frame().with(14, &[0x44]),
-    ];
-    for ethertype in [[0x08, 0x06], [0x81, 0x00], [0x88, 0xa8], [0, 40]] {
+    let mut frames = vec![v4.frame().with(14, &[0x44]), v6.frame().with(14, &[0x40])];
+    for ethertype in [[0x81, 0x00], [0x88, 0xa8], [0, 40]] {
         frames.push(v4.frame().with(12, &ethertype));
     }
     assert_pass(frames, Pass::NotIp);
+    let confused = [
+        v4.frame().with(12, &[0x86, 0xdd]),
+        v6.frame().with(12, &[0x08, 0x00]),
+        v4.frame().with(12, &[0x08, 0x06]),
+    ];
+    assert_forged(confused, Pass::NotIp);
 }
 
 #[test]
@@ -190,8 +223,15 @@ fn icmp_errors_and_neighbour_discovery_pass() {
     let [v4, v6] = local();
     let icmp = |packet: &Builder, kind| packet.clone().transport(Transport::Icmp { kind }).frame();
     let mut frames = [3, 4, 5, 11, 12].map(|kind| icmp(&v4, kind)).to_vec();
-    frames.extend([1, 2, 3, 4, 133, 135, 136].map(|kind| icmp(&v6, kind)));
+    frames.extend([1, 2, 3, 4, 133, 135].map(|kind| icmp(&v6, kind)));
     assert_pass(frames, Pass::Icmp);
+    let advertisement = icmp(&v6, 136);
+    let own = ETHERNET + 48;
+    assert_pass(
+        [advertisement.clone().with(own, &CLIENT.v6.octets())],
+        Pass::Icmp,
+    );
+    assert_forged([advertisement.with(own, &SERVER.v6.octets())], Pass::Icmp);
 }
 
 #[test]
@@ -203,7 +243,9 @@ fn sources_that_are_not_the_pods_pass() {
         packet(PEER.pod_v6, SERVER.v6),
     ];
     let frames = forged.map(|packet| packet.macs(CLIENT.mac, SERVER.mac).frame());
-    assert_pass(frames, Pass::NotFromPod);
+    assert_forged(frames, Pass::NotFromPod);
+    let macs = local().map(|packet| packet.macs(THIRD.mac, SERVER.mac).frame());
+    assert_forged(macs, Pass::NotFromPod);
 }
 
 #[test]

@@ -4,18 +4,29 @@ use std::{fs, path::Path};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use beeline_common::{
-    Address, Cidr, Count, Hook, Peer, Pod, PrefixTable,
-    abi::{MAX_PEERS, MAX_PODS, names},
+    Address, Cidr, Count, Features, Flow, Hook, Peer, Pod, Port, PrefixTable,
+    abi::{MAX_PEERS, MAX_PODS, MIN_FLOWS, names},
     stats,
-    testing::{CLIENT, cluster},
+    testing::{CLIENT, FEATURES, cluster},
 };
 
 use crate::{
-    lab::{lab, load, program},
+    lab::{Lab, lab, lab_with, load, program},
     sandbox::{BPFFS, sandboxed},
 };
 
-const NAMES: [&str; 4] = [names::PODS, names::PEERS, names::PREFIXES, names::STATS];
+const NAMES: [&str; 7] = [
+    names::PODS,
+    names::PORTS,
+    names::PEERS,
+    names::PREFIXES,
+    names::STACK_FLOWS,
+    names::STACK_CONNS,
+    names::STATS,
+];
+
+/// As few flows as a node has at least.
+const FLOWS: u32 = MIN_FLOWS;
 
 fn pin(name: &str) -> MapData {
     let path = Path::new(BPFFS).join(name);
@@ -70,7 +81,7 @@ fn pinned_maps_reopen_with_the_layout_of_the_abi() {
 #[test]
 fn a_second_load_takes_over_the_pinned_maps() {
     lab(|_| {
-        let mut second = load();
+        let mut second = load(FEATURES, FLOWS);
         for hook in Hook::ALL {
             program(&mut second, hook).load().unwrap();
         }
@@ -84,7 +95,7 @@ fn a_second_load_takes_over_the_pinned_maps() {
 #[test]
 fn pins_outlive_the_loader() {
     sandboxed(|| {
-        drop(load());
+        drop(load(FEATURES, FLOWS));
         for name in NAMES {
             pin(name);
         }
@@ -94,20 +105,50 @@ fn pins_outlive_the_loader() {
 /// Says how large the programs are (`--nocapture` shows it).
 #[test]
 fn the_programs_are_small_enough_to_read() {
-    lab(|lab| {
-        for hook in Hook::ALL {
-            let info = program(&mut lab.ebpf, hook).info().unwrap();
-            assert_eq!(info.name_as_str(), Some(hook.name()));
-            assert_eq!(info.gpl_compatible(), Some(true));
-            let instructions = info.size_translated().expect("a size") / 8;
-            let verified = info.verified_instruction_count().expect("a count");
-            eprintln!(
-                "{}: {instructions} instructions, {} bytes of machine code, {verified} verified",
-                hook.name(),
-                info.size_jitted(),
-            );
-            // The verifier gives up at a million; far below that, something went wrong.
-            assert!(verified < 10_000, "{verified}");
+    for features in [FEATURES, Features::default()] {
+        eprintln!("{features:?}:");
+        lab_with(features, FLOWS, |lab| {
+            for hook in Hook::ALL {
+                let info = program(&mut lab.ebpf, hook).info().unwrap();
+                assert_eq!(info.name_as_str(), Some(hook.name()));
+                assert_eq!(info.gpl_compatible(), Some(true));
+                let instructions = info.size_translated().expect("a size") / 8;
+                let verified = info.verified_instruction_count().expect("a count");
+                eprintln!(
+                    "  {}: {instructions} instructions, {} bytes of machine code, {verified} verified",
+                    hook.name(),
+                    info.size_jitted(),
+                );
+                // The verifier gives up at a million; far below that, something went wrong.
+                assert!(verified < 50_000, "{verified}");
+            }
+        });
+    }
+}
+
+#[test]
+fn what_a_node_does_not_use_is_not_in_its_programs() {
+    let size = |lab: &mut Lab| {
+        let info = program(&mut lab.ebpf, Hook::FromPod).info().unwrap();
+        info.size_translated().expect("a size")
+    };
+    let with = |anti_spoof, vni| lab_with(Features { anti_spoof, vni }, FLOWS, size);
+    let nothing = with(false, 0);
+    assert!(nothing < with(true, 0), "the rule against spoofing");
+    assert!(nothing < with(false, 7), "the overlay");
+    assert!(with(true, 0) < with(true, 7));
+}
+
+#[test]
+fn the_maps_of_flows_are_as_large_as_they_shall_be() {
+    lab_with(FEATURES, 12_345, |_| {
+        for name in [names::STACK_FLOWS, names::STACK_CONNS] {
+            let info = pin(name).info().unwrap();
+            assert_eq!(info.max_entries(), 12_345);
+            assert_eq!(info.key_size() as usize, size_of::<Flow>());
+            assert_eq!(info.value_size(), 4);
         }
+        let info = pin(names::PORTS).info().unwrap();
+        assert_eq!(info.value_size() as usize, size_of::<Port>());
     });
 }

@@ -4,7 +4,7 @@ use std::{panic::resume_unwind, process::Command, thread};
 
 use beeline_common::{
     Mac,
-    testing::{CLIENT, SERVER, THIRD, UPLINK, UPLINK_MAC},
+    testing::{CLIENT, OVERLAY, OVERLAY_MAC, SERVER, THIRD, UPLINK, UPLINK_MAC},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -41,17 +41,31 @@ fn enter() {
         add_veth(pod.ifindex, None);
     }
     add_veth(UPLINK, Some(UPLINK_MAC));
+    let address = text(OVERLAY_MAC);
+    ip(&format!(
+        "link add {OVERLAY_NAME} index {OVERLAY} address {address} type vxlan external dstport {VXLAN_PORT}"
+    ));
 }
+
+/// The overlay's device, which takes packets of all VNIs and tells the programs which.
+pub(crate) const OVERLAY_NAME: &str = "overlay";
+
+/// Where it listens.
+pub(crate) const VXLAN_PORT: u16 = 4789;
 
 /// Adds the interface that test runs claim to have received packets at; only index and address matter.
 fn add_veth(ifindex: u32, mac: Option<Mac>) {
     let mut arguments = format!("link add veth{ifindex} index {ifindex}");
-    if let Some(Mac([a, b, c, d, e, f])) = mac {
-        arguments += &format!(" address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    if let Some(mac) = mac {
+        arguments += &format!(" address {}", text(mac));
     }
     let peer = peer_of(ifindex);
     arguments += &format!(" type veth peer name veth{peer} index {peer}");
     ip(&arguments);
+}
+
+fn text(Mac([a, b, c, d, e, f]): Mac) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 /// The index of the other end of a veth.

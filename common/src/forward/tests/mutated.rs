@@ -1,48 +1,121 @@
+//! What must hold of any packet, however broken, and whatever came by before it.
+
 use super::*;
-use crate::testing::{Random, mutate, seeds};
+use crate::{
+    Hook,
+    testing::{SCENARIO, Scenario, Tally, fuzz_packets, judge, seeds},
+};
 
-const PACKETS: usize = 200_000;
+/// How many packets come by, unless more are asked for.
+const PACKETS: usize = 300_000;
 
-/// What must hold of any packet, however broken.
 #[test]
-fn mutated_packets_pass_untouched_or_go_where_the_maps_say() {
-    let maps = cluster();
+fn fuzz_mutated_packets_pass_untouched_or_go_where_the_maps_say() {
     let seeds = seeds();
-    let mut random = Random::new(0x5eed_0bee);
-    let mut carried = 0;
-    for _ in 0..PACKETS {
-        let mut before = random.pick(&seeds).clone();
-        mutate(&mut before, &mut random, 0);
-        before.tagged = random.below(64) == 0;
-        before.for_host = before.destination() == Some(UPLINK_MAC);
-
-        let mut after = before.clone();
-        let verdict = from_pod(&mut after, &maps, FEATURES, CLIENT.ifindex);
-        check(&before, &after, verdict, Some(CLIENT.ifindex));
-        carried += usize::from(!matches!(verdict, Verdict::Pass(_)));
-
-        let mut after = before.clone();
-        let verdict = from_uplink(&mut after, &maps);
-        check(&before, &after, verdict, None);
-        carried += usize::from(!matches!(verdict, Verdict::Pass(_)));
+    let mut tally = Tally::default();
+    let scenarios = fuzz_packets(PACKETS).div_ceil(SCENARIO);
+    for number in 0..scenarios as u64 {
+        let Scenario { maps, packets } = Scenario::new(number, &seeds);
+        let features = Features {
+            anti_spoof: number % 3 != 0,
+            ..FEATURES
+        };
+        for (index, (hook, mut before)) in packets.into_iter().enumerate() {
+            // What no test run in the kernel has.
+            before.tagged = index % 64 == 63;
+            before.vni = [Some(VNI), Some(VNI), Some(VNI), Some(VNI + 1), None][index % 5];
+            let verdict = check(hook, &before, &maps, features);
+            tally.add(hook, verdict.outcome());
+        }
     }
-    // Else the mutations prove little.
-    assert!(carried > PACKETS / 10, "only {carried} were carried");
+    let packets = scenarios * SCENARIO;
+    std::eprintln!("{packets} packets on the host:\n{}", tally.lines());
+    assert_met(&tally);
 }
 
-fn check(before: &Frame, after: &Frame, verdict: Verdict, sender: Option<u32>) {
+/// Every outcome that a hook has is met: else the mutations prove little.
+fn assert_met(tally: &Tally) {
+    use Pass::{
+        Fragment, HopLimit, Icmp, Isolated, NotFromPod, NotIp, NotToPod, Options, OtherMac,
+        Redirected, SamePod, SlowPod, StackFlow, Tagged, TooBig,
+    };
+    let of_all = [
+        NotIp, Tagged, Fragment, Options, Icmp, NotFromPod, NotToPod, StackFlow,
+    ];
+    for hook in Hook::ALL {
+        let (passes, others): (&[Pass], &[Outcome]) = match hook {
+            Hook::FromPod => (
+                &[OtherMac, SamePod, HopLimit, TooBig, SlowPod, Isolated],
+                &[
+                    Outcome::ToPod,
+                    Outcome::ToPeer,
+                    Outcome::ToOverlay,
+                    Outcome::Dropped(Drop::Spoofed),
+                ],
+            ),
+            Hook::FromUplink => (&[OtherMac, HopLimit, SlowPod], &[Outcome::ToPod]),
+            Hook::FromOverlay => (
+                &[OtherMac, HopLimit, SlowPod],
+                &[Outcome::ToPod, Outcome::Dropped(Drop::ForeignVni)],
+            ),
+            Hook::ToPod => (&[], &[]),
+            Hook::ToUplink => (&[Redirected], &[]),
+        };
+        let passes = of_all
+            .iter()
+            .chain(passes)
+            .map(|&reason| Outcome::Passed(reason));
+        let possible: Vec<Outcome> = passes.chain(others.iter().copied()).collect();
+        for outcome in Outcome::ALL {
+            let met = tally.of(hook, outcome) > 0;
+            assert_eq!(met, possible.contains(&outcome), "{hook:?}: {outcome:?}");
+        }
+    }
+}
+
+/// Judges a packet, and holds against the maps what becomes of it.
+fn check(hook: Hook, before: &Frame, maps: &HostMaps, features: Features) -> Verdict {
+    let known = maps.flows.borrow().clone();
+    let mut after = before.clone();
+    let verdict = judge(hook, &mut after, maps, features);
     match verdict {
-        Verdict::Pass(_) => {
-            assert_eq!(after, before);
-            return;
+        Verdict::Pass(Pass::Redirected) => {
+            assert_eq!(hook, Hook::ToUplink);
+            let mut unmarked = before.clone();
+            unmarked.redirected = false;
+            assert_eq!(after, unmarked);
         }
-        Verdict::Drop(_) => {
-            assert!(sender.is_some(), "only what pods send is dropped");
-            assert_eq!(after, before);
-            return;
+        Verdict::Pass(_) => assert_eq!(&after, before),
+        Verdict::Drop(reason) => {
+            assert_eq!(&after, before);
+            match hook {
+                Hook::FromPod => assert_drops_what_passes_else(before, maps),
+                Hook::FromOverlay => assert_eq!(reason, Drop::ForeignVni),
+                _ => panic!("{hook:?} drops"),
+            }
         }
+        _ => {
+            assert_goes_where_the_maps_say(hook, before, &after, verdict);
+            assert_hop(before, &after);
+            assert_is_no_flow_of(&known, before);
+        }
+    }
+    verdict
+}
+
+fn assert_drops_what_passes_else(before: &Frame, maps: &HostMaps) {
+    let lenient = Features {
+        anti_spoof: false,
+        ..FEATURES
+    };
+    let verdict = judge(Hook::FromPod, &mut before.clone(), maps, lenient);
+    assert!(matches!(verdict, Verdict::Pass(_)), "{verdict:?}");
+}
+
+fn assert_goes_where_the_maps_say(hook: Hook, before: &Frame, after: &Frame, verdict: Verdict) {
+    match verdict {
         Verdict::ToOverlay { ifindex, node, vni } => {
-            assert_eq!((ifindex, vni), (OVERLAY, VNI));
+            assert_eq!((hook, ifindex, vni), (Hook::FromPod, OVERLAY, VNI));
             assert_eq!(after.bytes[..12], [FAR_MAC.0, OVERLAY_MAC.0].concat());
             let far = [FAR.v4.into(), FAR.v6.into()].map(|node: core::net::IpAddr| node.into());
             assert!(far.contains(&node), "{node:?}");
@@ -52,24 +125,46 @@ fn check(before: &Frame, after: &Frame, verdict: Verdict, sender: Option<u32>) {
                 .into_iter()
                 .find(|pod| pod.ifindex == ifindex);
             let pod = pod.expect("a known pod");
-            assert_ne!(Some(ifindex), sender, "{before:?}");
+            assert!(hook != Hook::FromPod || ifindex != CLIENT.ifindex);
             assert_eq!(after.destination(), Some(pod.mac));
         }
         Verdict::ToPeer { ifindex, node } => {
-            assert_eq!(ifindex, UPLINK);
+            assert_eq!((hook, ifindex), (Hook::FromPod, UPLINK));
             let known = [PEER, SUBPEER].iter().any(|peer| {
                 node == Address::from_v4(peer.v4.octets())
                     || node == Address::from_v6(peer.v6.octets())
             });
             assert!(known, "{node:?}");
-            assert_eq!(
-                after.bytes[..IP],
-                before.bytes[..IP],
-                "the kernel writes the MACs"
-            );
+            let macs = [&after.bytes[..IP], &before.bytes[..IP]];
+            assert_eq!(macs[0], macs[1], "the kernel writes the MACs");
         }
+        Verdict::Pass(_) | Verdict::Drop(_) => unreachable!("goes nowhere"),
     }
-    assert_hop(before, after);
+}
+
+/// Asserts that the packet that goes fast belonged to none of these flows.
+fn assert_is_no_flow_of(known: &std::collections::HashMap<(Table, Flow), u32>, packet: &Frame) {
+    let ethernet = Ethernet::load(packet).unwrap();
+    let header = ip::Header::parse(packet, ethernet.kind).unwrap();
+    let (flow, tables) = if header.error {
+        let quoted = header.quoted(packet).unwrap();
+        assert_eq!(quoted.source, header.destination);
+        (quoted.segment.flow, &[Table::Flows, Table::Conns][..])
+    } else {
+        let segment = header.segment(packet).unwrap();
+        let tables = match (segment.is_tcp(), segment.has(Segment::SYN | Segment::RST)) {
+            (true, false) => &[Table::Conns][..],
+            (true, true) => &[Table::Flows, Table::Conns],
+            _ => &[Table::Flows],
+        };
+        (segment.flow, tables)
+    };
+    for &table in tables {
+        assert!(
+            !known.contains_key(&(table, flow)),
+            "{table:?}: {packet:02x?}"
+        );
+    }
 }
 
 /// Asserts that nothing behind the Ethernet header changed, or just what a hop changes.
