@@ -201,7 +201,7 @@ impl Attaching<'_> {
             container_mac: self.mac,
             netns: self.netns.as_fd(),
             controller: node.bridge.index,
-            mtu: conf.mtu.map(u32::from),
+            mtu: conf.mtu.map(u32::from).or(node.record.pod_mtu),
             port: PortFlags {
                 hairpin: conf.hairpin_mode,
                 isolated: conf.port_isolation,

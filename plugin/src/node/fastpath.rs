@@ -86,10 +86,8 @@ impl<'a> Places<'a> {
 
     /// Programs that only look on.
     fn observers(&self) -> Vec<(Hook, u32)> {
-        let leaving = self
-            .neighbourhood
-            .interfaces()
-            .map(|ifindex| (Hook::ToUplink, ifindex));
+        let leaving = self.neighbourhood.links();
+        let leaving = leaving.map(|link| (Hook::ToUplink, link.index));
         [(Hook::ToPod, self.bridge.index)]
             .into_iter()
             .chain(leaving)
@@ -101,7 +99,7 @@ impl<'a> Places<'a> {
         let uplinks = self.neighbourhood.uplinks.iter();
         let uplinks = uplinks.map(|link| (Hook::FromUplink, link.index));
         let overlay = self.neighbourhood.overlay.iter();
-        let overlay = overlay.map(|link| (Hook::FromOverlay, link.index));
+        let overlay = overlay.map(|overlay| (Hook::FromOverlay, overlay.link.index));
         let pods = self.attachments.iter();
         let pods = pods.map(|attachment| (Hook::FromPod, attachment.ifindex));
         uplinks.chain(overlay).chain(pods).collect()

@@ -11,7 +11,10 @@ use crate::{
 
 /// What in netfilter the fast path of a network would defeat, each in one line.
 pub(super) fn defeated(plan: &Plan, neighbourhood: &Neighbourhood) -> Vec<String> {
-    let uplinks: Vec<String> = neighbourhood.names().map(str::to_owned).collect();
+    let uplinks: Vec<String> = neighbourhood
+        .links()
+        .map(|link| link.name.clone())
+        .collect();
     let peers: Vec<_> = plan.peers().iter().map(|peer| peer.cidr).collect();
     let scope = Scope {
         bridge: &plan.bridge.name,
@@ -47,7 +50,7 @@ pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
     if record.off || plan.datapath.mode != Mode::Auto {
         return Ok(());
     }
-    let neighbourhood = Neighbourhood::find(netlink, &plan.datapath).await?;
+    let neighbourhood = Neighbourhood::find(netlink, plan).await?;
     let found = defeated(plan, &neighbourhood);
     if found.is_empty() == record.firewall.is_empty() {
         return Ok(());

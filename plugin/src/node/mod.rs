@@ -11,6 +11,7 @@ mod bridge;
 mod control;
 mod fastpath;
 mod firewall;
+mod overlay;
 mod peers;
 mod plan;
 mod setup;

@@ -36,6 +36,9 @@ pub struct Record {
     pub degraded: Option<String>,
     /// What else did not work: peers that no route leads to, uplinks that are missing.
     pub problems: Vec<String>,
+    /// The MTU that the way to the peers leaves pods, in bytes, if it is less than the kernel's own.
+    #[serde(default)]
+    pub pod_mtu: Option<u32>,
     /// What in netfilter the fast path would defeat, or does where `mode` is `ebpf`.
     #[serde(default)]
     pub firewall: Vec<String>,
