@@ -1,7 +1,7 @@
 //! TCP and UDP between namespaces: small exchanges that show who asked, and transfers large enough to break.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -12,15 +12,23 @@ use crate::netns::Namespace;
 /// How long any step may take before it counts as lost.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens on a free TCP port in a namespace.
-pub fn listen(namespace: &Namespace) -> Result<TcpListener> {
+/// The address of the same family that stands for all.
+pub const fn any(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// Listens on a free TCP port in a namespace, at all addresses of the family of `ip`.
+pub fn listen(namespace: &Namespace, ip: IpAddr) -> Result<TcpListener> {
     namespace
-        .within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))
+        .within(|| TcpListener::bind((any(ip), 0)))
         .with_context(|| format!("{}: listen", namespace.name()))
 }
 
 /// Opens a UDP socket on a free port in a namespace; a server names its address, so that replies come from there.
-pub fn udp_socket(namespace: &Namespace, ip: Ipv4Addr) -> Result<UdpSocket> {
+pub fn udp_socket(namespace: &Namespace, ip: IpAddr) -> Result<UdpSocket> {
     let socket = namespace.within(|| UdpSocket::bind((ip, 0)));
     let socket = socket.with_context(|| format!("{}: UDP socket", namespace.name()))?;
     socket.set_read_timeout(Some(TIMEOUT))?;
@@ -40,10 +48,10 @@ pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
 pub fn tcp_echo(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     payload: &[u8],
 ) -> Result<SocketAddr> {
-    let listener = listen(server)?;
+    let listener = listen(server, ip)?;
     let to = SocketAddr::from((ip, listener.local_addr()?.port()));
     let mut stream = connect(client, to)?;
     let (mut accepted, seen) = listener.accept().context("accept")?;
@@ -68,13 +76,10 @@ pub fn tcp_echo(
 pub fn udp_echo(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     payload: &[u8],
 ) -> Result<SocketAddr> {
-    let (client, server) = (
-        udp_socket(client, Ipv4Addr::UNSPECIFIED)?,
-        udp_socket(server, ip)?,
-    );
+    let (client, server) = (udp_socket(client, any(ip))?, udp_socket(server, ip)?);
     let to = SocketAddr::from((ip, server.local_addr()?.port()));
     let mut buffer = vec![0; payload.len() + 1];
     client
@@ -98,13 +103,8 @@ pub fn udp_echo(
 }
 
 /// Sends `size` bytes over TCP to a server at `ip`, which must receive exactly these.
-pub fn tcp_transfer(
-    client: &Namespace,
-    server: &Namespace,
-    ip: Ipv4Addr,
-    size: usize,
-) -> Result<()> {
-    let listener = listen(server)?;
+pub fn tcp_transfer(client: &Namespace, server: &Namespace, ip: IpAddr, size: usize) -> Result<()> {
+    let listener = listen(server, ip)?;
     let mut stream = connect(
         client,
         SocketAddr::from((ip, listener.local_addr()?.port())),

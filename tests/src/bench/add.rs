@@ -156,12 +156,8 @@ impl Samples {
 impl Subject {
     fn new(contender: &'static str, plugin: Plugin, masquerade: bool) -> Result<Self> {
         let masq = if masquerade { "masq" } else { "plain" };
-        let topology = Topology::new(&TopologySpec {
-            prefix: prefix(&format!("add-{contender}-{masq}")),
-            nodes: 1,
-            plugin,
-            mode: "auto".to_owned(),
-        })?;
+        let prefix = prefix(&format!("add-{contender}-{masq}"));
+        let topology = Topology::new(&TopologySpec::new(prefix, 1, plugin))?;
         let [node] = topology.take();
         let change = |plugin: &mut serde_json::Value| {
             plugin["ipMasq"] = json!(masquerade);

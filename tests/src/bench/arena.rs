@@ -1,7 +1,7 @@
 //! A contender as it stands: its namespaces, and the ends that traffic runs between.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -18,11 +18,12 @@ use crate::{conntrack, datapath};
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
     pub(super) namespace: &'a Namespace,
-    pub(super) ip: Ipv4Addr,
+    pub(super) ip: IpAddr,
 }
 
 impl<'a> End<'a> {
-    fn new(namespace: &'a Namespace, ip: Ipv4Addr) -> Self {
+    fn new(namespace: &'a Namespace, ip: impl Into<IpAddr>) -> Self {
+        let ip = ip.into();
         Self { namespace, ip }
     }
 }
