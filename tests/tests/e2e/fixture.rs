@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use beeline_tests::node::Node;
+use beeline_tests::plan::Families;
 use beeline_tests::topology::{Plugin, Topology, TopologySpec, unique_prefix};
 
 /// A topology of this test's own, each node configured as by default.
@@ -42,6 +43,17 @@ pub(crate) fn one_node() -> (Topology, Arc<Node>) {
 #[track_caller]
 pub(crate) fn two_nodes() -> (Topology, [Arc<Node>; 2]) {
     let topology = topology(2);
+    let nodes = topology.take();
+    (topology, nodes)
+}
+
+/// As many nodes, with addresses of these families.
+#[track_caller]
+pub(crate) fn nodes_with<const N: usize>(families: Families) -> (Topology, [Arc<Node>; N]) {
+    let topology = build(&TopologySpec {
+        families,
+        ..spec(N)
+    });
     let nodes = topology.take();
     (topology, nodes)
 }

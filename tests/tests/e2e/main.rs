@@ -5,6 +5,7 @@
 mod cni;
 mod connectivity;
 mod datapath;
+mod dual_stack;
 mod external_ipam;
 mod faults;
 mod fixture;
