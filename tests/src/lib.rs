@@ -22,6 +22,7 @@ pub mod rr;
 pub mod runtime;
 pub mod slowpath;
 pub mod snapshot;
+pub mod sockopt;
 pub mod sweep;
 pub mod test_run;
 pub mod topology;

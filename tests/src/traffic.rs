@@ -40,6 +40,7 @@ pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
     let stream = namespace.within(|| TcpStream::connect_timeout(&to, TIMEOUT));
     let stream = stream.with_context(|| format!("{}: connect to {to}", namespace.name()))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -104,40 +105,52 @@ pub fn udp_echo(
 
 /// Sends `size` bytes over TCP to a server at `ip`, which must receive exactly these.
 pub fn tcp_transfer(client: &Namespace, server: &Namespace, ip: IpAddr, size: usize) -> Result<()> {
+    let [stream, accepted] = tcp_pair(client, server, ip)?;
+    transfer(&stream, &accepted, size)
+}
+
+/// Connects to a server at `ip`; returns the client's and the server's end.
+pub fn tcp_pair(client: &Namespace, server: &Namespace, ip: IpAddr) -> Result<[TcpStream; 2]> {
     let listener = listen(server, ip)?;
-    let mut stream = connect(
-        client,
-        SocketAddr::from((ip, listener.local_addr()?.port())),
-    )?;
-    let (mut accepted, _) = listener.accept().context("accept")?;
+    let to = SocketAddr::from((ip, listener.local_addr()?.port()));
+    let stream = connect(client, to)?;
+    Ok([stream, accept(&listener)?])
+}
+
+/// Accepts a connection that has been made.
+pub fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let (accepted, _) = listener.accept().context("accept")?;
     accepted.set_read_timeout(Some(TIMEOUT))?;
+    Ok(accepted)
+}
+
+/// Sends `size` bytes from one end of a connection to the other, which must receive exactly these; both stay open.
+pub fn transfer(mut from: &TcpStream, mut to: &TcpStream, size: usize) -> Result<()> {
     thread::scope(|scope| {
         let sender = scope.spawn(move || -> Result<u64> {
             let mut pattern = Pattern::default();
             let mut left = size;
             while left > 0 {
                 let chunk = pattern.next_chunk(left.min(64 * 1024));
-                stream.write_all(&chunk).context("transfer: send")?;
+                from.write_all(&chunk).context("transfer: send")?;
                 left -= chunk.len();
             }
             Ok(pattern.sum.value)
         });
         let mut received = Checksum::default();
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match accepted.read(&mut buffer).context("transfer: receive")? {
-                0 => break,
-                length => received.update(&buffer[..length]),
-            }
+        while received.length < size {
+            let length = to.read(&mut buffer).context("transfer: receive")?;
+            ensure!(
+                length > 0,
+                "transfer: {} of {size} bytes arrived",
+                received.length
+            );
+            received.update(&buffer[..length]);
         }
         let sent = sender.join().expect("the sender does not panic")?;
         ensure!(
-            received.length == size,
-            "transfer: {} of {size} bytes arrived",
-            received.length
-        );
-        ensure!(
-            received.value == sent,
+            received.length == size && received.value == sent,
             "transfer: the bytes that arrived are not those that were sent"
         );
         Ok(())

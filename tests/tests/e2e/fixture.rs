@@ -57,3 +57,8 @@ pub(crate) fn nodes_with<const N: usize>(families: Families) -> (Topology, [Arc<
     let nodes = topology.take();
     (topology, nodes)
 }
+
+/// Whether a node's pods shall be on the fast path.
+pub(crate) fn is_fast(node: &Node) -> bool {
+    node.mode() != "bridge" && !node.plugin().is_reference()
+}

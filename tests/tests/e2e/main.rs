@@ -12,6 +12,7 @@ mod fixture;
 mod lifecycle;
 mod masquerade;
 mod measuring;
+mod mtu;
 mod packets;
 mod refusals;
 mod repair;
