@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pod;
 pub mod rr;
 pub mod runtime;
+pub mod services;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sockopt;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use serde_json::Value;
 
 use crate::config::Config;
 use crate::netns::Namespace;
@@ -187,13 +188,20 @@ impl Node {
 
     /// Makes a pod by executing the plugin.
     pub fn try_add_pod(self: &Arc<Self>, name: &str) -> Result<Pod> {
-        Pod::create(self, name)
+        Pod::create(self, name, Value::Null)
     }
 
     /// Makes a pod by executing the plugin; panics if that fails.
     #[track_caller]
     pub fn add_pod(self: &Arc<Self>, name: &str) -> Pod {
         self.try_add_pod(name)
+            .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
+    }
+
+    /// Makes a pod that wants something of the plugins that have the capability; panics if that fails.
+    #[track_caller]
+    pub fn add_pod_with(self: &Arc<Self>, name: &str, capabilities: Value) -> Pod {
+        Pod::create(self, name, capabilities)
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 

@@ -32,13 +32,12 @@ pub struct Pod {
 }
 
 impl Pod {
-    pub(crate) fn create(node: &Arc<Node>, name: &str) -> Result<Self> {
+    pub(crate) fn create(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
         let namespace =
             Namespace::create(&format!("{}-{name}", node.name()), node.families().ipv6())?;
         let attachment = Attachment {
-            container_id: namespace.name().to_owned(),
-            ifname: "eth0".to_owned(),
-            netns: namespace.path(),
+            capabilities,
+            ..Attachment::new(namespace.name(), namespace.path())
         };
         let outcome = node.runtime().add(&attachment)?.success()?;
         let unusable = || format!("ADD: cannot use the result {}", outcome.stdout);

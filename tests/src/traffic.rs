@@ -12,6 +12,9 @@ use crate::netns::Namespace;
 /// How long any step may take before it counts as lost.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often an echo goes to and fro: the first packets of a flow are not like the rest.
+pub const ROUNDS: u64 = 3;
+
 /// The address of the same family that stands for all.
 pub const fn any(ip: IpAddr) -> IpAddr {
     match ip {
@@ -54,23 +57,34 @@ pub fn tcp_echo(
 ) -> Result<SocketAddr> {
     let listener = listen(server, ip)?;
     let to = SocketAddr::from((ip, listener.local_addr()?.port()));
+    tcp_echo_by(client, &listener, to, payload)
+}
+
+/// The same with a listener that the client reaches as `to`.
+pub fn tcp_echo_by(
+    client: &Namespace,
+    listener: &TcpListener,
+    to: SocketAddr,
+    payload: &[u8],
+) -> Result<SocketAddr> {
     let mut stream = connect(client, to)?;
-    let (mut accepted, seen) = listener.accept().context("accept")?;
-    accepted.set_read_timeout(Some(TIMEOUT))?;
+    let mut accepted = accept(listener)?;
     let mut buffer = vec![0; payload.len()];
-    stream.write_all(payload)?;
-    accepted
-        .read_exact(&mut buffer)
-        .with_context(|| format!("request to {to}"))?;
-    accepted.write_all(&buffer)?;
-    stream
-        .read_exact(&mut buffer)
-        .with_context(|| format!("reply of {to}"))?;
-    ensure!(
-        buffer == payload,
-        "{to}: the echo differs from what was sent"
-    );
-    Ok(seen)
+    for _ in 0..ROUNDS {
+        stream.write_all(payload)?;
+        accepted
+            .read_exact(&mut buffer)
+            .with_context(|| format!("request to {to}"))?;
+        accepted.write_all(&buffer)?;
+        stream
+            .read_exact(&mut buffer)
+            .with_context(|| format!("reply of {to}"))?;
+        ensure!(
+            buffer == payload,
+            "{to}: the echo differs from what was sent"
+        );
+    }
+    Ok(accepted.peer_addr()?)
 }
 
 /// Sends a payload in one UDP datagram to a server at `ip` and back; returns the client's address as the server saw it.
@@ -80,27 +94,41 @@ pub fn udp_echo(
     ip: IpAddr,
     payload: &[u8],
 ) -> Result<SocketAddr> {
-    let (client, server) = (udp_socket(client, any(ip))?, udp_socket(server, ip)?);
-    let to = SocketAddr::from((ip, server.local_addr()?.port()));
+    let server = udp_socket(server, ip)?;
+    udp_echo_by(client, &server, server.local_addr()?, payload)
+}
+
+/// The same with a server's socket that the client reaches as `to`.
+pub fn udp_echo_by(
+    client: &Namespace,
+    server: &UdpSocket,
+    to: SocketAddr,
+    payload: &[u8],
+) -> Result<SocketAddr> {
+    let client = udp_socket(client, any(to.ip()))?;
     let mut buffer = vec![0; payload.len() + 1];
-    client
-        .send_to(payload, to)
-        .with_context(|| format!("send to {to}"))?;
-    let (length, seen) = server
-        .recv_from(&mut buffer)
-        .with_context(|| format!("request to {to}"))?;
-    server
-        .send_to(&buffer[..length], seen)
-        .with_context(|| format!("send to {seen}"))?;
-    let (length, from) = client
-        .recv_from(&mut buffer)
-        .with_context(|| format!("reply of {to}"))?;
-    ensure!(from == to, "asked {to}, but {from} replied");
-    ensure!(
-        &buffer[..length] == payload,
-        "{to}: the echo differs from what was sent"
-    );
-    Ok(seen)
+    let mut seen = None;
+    for _ in 0..ROUNDS {
+        client
+            .send_to(payload, to)
+            .with_context(|| format!("send to {to}"))?;
+        let (length, asked) = server
+            .recv_from(&mut buffer)
+            .with_context(|| format!("request to {to}"))?;
+        server
+            .send_to(&buffer[..length], asked)
+            .with_context(|| format!("send to {asked}"))?;
+        let (length, from) = client
+            .recv_from(&mut buffer)
+            .with_context(|| format!("reply of {to}"))?;
+        ensure!(from == to, "asked {to}, but {from} replied");
+        ensure!(
+            &buffer[..length] == payload,
+            "{to}: the echo differs from what was sent"
+        );
+        seen = Some(asked);
+    }
+    seen.context("no rounds")
 }
 
 /// Sends `size` bytes over TCP to a server at `ip`, which must receive exactly these.

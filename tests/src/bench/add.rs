@@ -183,11 +183,7 @@ impl Subject {
     fn sandbox(&self, mode: &str, number: u32) -> Result<Sandbox> {
         let name = format!("{}-{mode}{number}", self.node.name());
         let namespace = Namespace::create(&name, Ipv6::Disabled)?;
-        let attachment = Attachment {
-            container_id: name,
-            ifname: "eth0".to_owned(),
-            netns: namespace.path(),
-        };
+        let attachment = Attachment::new(name, namespace.path());
         Ok(Sandbox {
             attachment,
             _namespace: namespace,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -11,6 +10,7 @@ use super::types::Place;
 use crate::icmp::{self, Echo};
 use crate::netns::Namespace;
 use crate::pod::Pod;
+use crate::services::filter_bridged;
 use crate::topology::{BENCH_PREFIX, Topology};
 use crate::{conntrack, datapath};
 
@@ -172,14 +172,4 @@ impl Arena {
     pub(super) fn down(self) -> Result<()> {
         self.pods.into_iter().try_for_each(Pod::delete)
     }
-}
-
-/// Has bridged packets pass iptables or not; returns whether that is so.
-fn filter_bridged(namespace: &Namespace, filter: bool) -> Result<bool> {
-    const SYSCTL: &str = "net/bridge/bridge-nf-call-iptables";
-    if !namespace.within(|| Path::new("/proc/sys").join(SYSCTL).exists()) {
-        return Ok(!filter);
-    }
-    namespace.write_sysctl(SYSCTL, if filter { "1" } else { "0" })?;
-    Ok(true)
 }

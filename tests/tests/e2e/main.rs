@@ -16,3 +16,4 @@ mod mtu;
 mod packets;
 mod refusals;
 mod repair;
+mod services;
