@@ -179,7 +179,7 @@ fn run(socket: &OwnedFd, echo: &Echo, ping: &mut Ping) -> Result<()> {
             Some(&to),
         )
         .context("send")?;
-        match wait(socket, wire, id, sequence, start + echo.timeout) {
+        match wait(socket, echo, id, sequence, start + echo.timeout) {
             Some((Answer::Reply, received)) => {
                 ping.rtts.push(start.elapsed());
                 ping.ttls.push(received.ttl);
@@ -200,18 +200,22 @@ struct Received {
 
 fn wait(
     socket: &OwnedFd,
-    wire: &Wire,
+    echo: &Echo,
     id: u16,
     sequence: u16,
     deadline: Instant,
 ) -> Option<(Answer, Received)> {
+    let wire = Wire::of(family(echo.target));
     let mut buffer = vec![0; 64 * 1024];
     while Instant::now() < deadline {
         let Some(received) = receive(socket, &mut buffer) else {
             continue;
         };
-        if let Some(answer) = wire.answer(&buffer[..received.length], id, sequence) {
-            return Some((answer, received));
+        match wire.answer(&buffer[..received.length], id, sequence) {
+            // A program would not take the reply of another host for one: it was not translated back.
+            Some(Answer::Reply) if received.from != echo.target => {}
+            Some(answer) => return Some((answer, received)),
+            None => {}
         }
     }
     None

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::datapath::assert_no_slow_path;
 use crate::fixture::nodes_with;
+use crate::refusals::sandbox;
 
 /// All combinations of families that have IPv6.
 const WITH_V6: [Families; 2] = [Families::V6, Families::Dual];
@@ -234,4 +235,18 @@ fn del_releases_the_addresses_of_all_families() {
     pod.check().expect("executed").expect_success();
     pod.delete().expect("DEL");
     assert_eq!(node.reserved(), [] as [IpAddr; 0]);
+}
+
+#[test]
+fn a_pod_whose_namespace_has_ipv6_off_gets_it() {
+    let (_topology, [node]) = nodes_with(Families::Dual);
+    let neighbour = node.add_pod("neighbour");
+    let (namespace, attachment) = sandbox(&node);
+    let result = node.runtime().add(&attachment).expect("executed");
+    let result = result.expect_success();
+    for ip in neighbour.ips() {
+        icmp::ping(&namespace, &Echo::to(*ip)).assert_received();
+    }
+    let del = node.runtime().del(&attachment, Some(&result));
+    del.expect("executed").expect_success();
 }

@@ -3,13 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use beeline_tests::pod::Pod;
-use beeline_tests::traffic::{accept, connect, transfer};
-
 use beeline_tests::plan::Families;
+use beeline_tests::pod::Pod;
+use beeline_tests::sockopt::path_mtu;
+use beeline_tests::topology::TopologySpec;
+use beeline_tests::traffic::{accept, any, connect, transfer, udp_echo_by, udp_socket};
 
 use super::{Served, Server, Services, assert_direct_is_fast, with_hairpin};
-use crate::fixture::nodes_with;
+use crate::fixture::{build, nodes_with, spec};
 
 /// Asserts that the client reaches the servers by their cluster IPs, and that they see the client itself.
 #[track_caller]
@@ -104,6 +105,73 @@ fn a_node_is_served_by_pods() {
     services.install(&[&a, &b]);
     for one in served.iter().flatten() {
         one.by_portal(a.netns());
+    }
+}
+
+#[test]
+fn one_socket_asks_by_a_service_and_directly() {
+    let (_topology, [a, b]) = nodes_with(Families::Dual);
+    let client = a.add_pod("client");
+    let servers = [a.add_pod("near"), b.add_pod("far")];
+    let mut services = Services::default();
+    let served = servers.each_ref().map(|pod| services.serve_in(pod, None));
+    services.install(&[&a, &b]);
+    for Served { server, service } in served.iter().flatten() {
+        let Server::Udp(server) = server else {
+            continue;
+        };
+        let (direct, portal) = (server.local_addr().expect("address"), service.portal);
+        // The server sees one client, but the client two servers.
+        let socket = udp_socket(client.namespace(), any(portal.ip())).expect("socket");
+        for to in [portal, direct, portal, portal, direct, direct] {
+            let mut buffer = [0; 8];
+            socket.send_to(b"hello", to).expect("send");
+            let (_, asked) = server.recv_from(&mut buffer).expect("request");
+            server.send_to(b"hello", asked).expect("send");
+            let (_, from) = socket.recv_from(&mut buffer).expect("reply");
+            assert_eq!(from, to);
+        }
+    }
+}
+
+#[test]
+fn a_large_datagram_goes_to_a_service_and_back() {
+    let (_topology, [a, b]) = nodes_with(Families::Dual);
+    let client = a.add_pod("client");
+    let servers = [a.add_pod("near"), b.add_pod("far")];
+    let mut services = Services::default();
+    let served = servers.each_ref().map(|pod| services.serve_in(pod, None));
+    services.install(&[&a, &b]);
+    let payload: Vec<u8> = (0..8192).map(|i| (i % 251) as u8).collect();
+    for Served { server, service } in served.iter().flatten() {
+        if let Server::Udp(server) = server {
+            udp_echo_by(client.namespace(), server, service.portal, &payload).expect("UDP");
+        }
+    }
+}
+
+#[test]
+fn a_connection_to_a_service_finds_the_mtu_of_its_path() {
+    let topology = build(&TopologySpec {
+        families: Families::Dual,
+        mtus: vec![1400, 1400],
+        ..spec(2)
+    });
+    let [a, b] = topology.take();
+    let (client, server) = (a.add_pod("client"), b.add_pod("server"));
+    let mut services = Services::default();
+    let served = services.serve_in(&server, None);
+    services.install(&[&a, &b]);
+    for Served { server, service } in &served {
+        if let Server::Tcp(listener) = server {
+            let end = connect(client.namespace(), service.portal).expect("connect");
+            let other = accept(listener).expect("accept");
+            transfer(&end, &other, 4 << 20).expect("request");
+            transfer(&other, &end, 4 << 20).expect("reply");
+            for end in [&end, &other] {
+                assert_eq!(path_mtu(end).expect("path MTU"), 1400);
+            }
+        }
     }
 }
 

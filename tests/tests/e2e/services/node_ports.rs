@@ -1,9 +1,10 @@
 //! Services by node ports: all combinations of where the client, the server and the node that translates are.
 
+use std::sync::Arc;
+
 use beeline_tests::node::Node;
 use beeline_tests::plan::{self, Families};
 use beeline_tests::services::Policy;
-use std::sync::Arc;
 
 use super::{Services, assert_direct_is_fast, with_hairpin};
 use crate::fixture::nodes_with;
@@ -100,7 +101,8 @@ fn a_pod_reaches_pods_by_its_own_nodes_port_and_they_see_it() {
 fn a_pod_reaches_itself_by_a_node_port() {
     let (_topology, [a, b]) = nodes_with(Families::Dual);
     with_hairpin(&a);
-    let pod = a.add_pod("pod");
+    // A node forwards from its first pod on.
+    let (pod, _other) = (a.add_pod("pod"), b.add_pod("other"));
     let mut services = Services::default();
     let served = services.serve_in(&pod, Some(Policy::Cluster));
     services.install(&[&a, &b]);
