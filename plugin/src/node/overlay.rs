@@ -57,6 +57,13 @@ pub(super) async fn ensure(
         mtu: uplink.mtu.saturating_sub(overhead(peer.node.is_ipv4())),
         port: conf.port,
     };
+    if let Some(link) = netlink.link(&name).await?
+        && link.vxlan.is_some()
+        && (link.mac != Some(spec.mac) || link.mtu != spec.mtu)
+    {
+        // The node's address or its uplink's MTU is another one by now.
+        netlink.delete(link.index).await?;
+    }
     let created = netlink.create_vxlan(&spec).await?;
     let link = netlink.link(&name).await?;
     let link = link.with_context(|| format!("overlay {name:?}: gone as soon as created"))?;

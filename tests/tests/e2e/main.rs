@@ -5,6 +5,7 @@
 mod cni;
 mod connectivity;
 mod datapath;
+mod dual_stack;
 mod external_ipam;
 mod faults;
 mod firewall;
@@ -13,7 +14,9 @@ mod lifecycle;
 mod macspoof;
 mod masquerade;
 mod measuring;
+mod mtu;
 mod packets;
 mod refusals;
 mod repair;
+mod services;
 mod shaping;
