@@ -1,6 +1,10 @@
 //! The wires of a topology: a switch or a router that nodes and the outside host are connected to.
 
-use anyhow::Result;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::exec;
 use crate::netns::Namespace;
@@ -23,7 +27,23 @@ impl Wiring<'_> {
             Underlay::Router => self.router(nodes.clone())?,
         }
         self.outside()?;
-        nodes.into_iter().try_for_each(|node| self.node(node))
+        nodes.into_iter().try_for_each(|node| self.node(node))?;
+        self.wait()
+    }
+
+    /// Waits until the middle forwards: the kernel tells it that an end is up from a work queue, which may be behind.
+    fn wait(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut command = self.middle.command("ip");
+            let links: Vec<Value> = exec::json(command.args(["-json", "link"]))?;
+            let down = |link: &&Value| link["ifname"] != "lo" && link["operstate"] != "UP";
+            let Some(down) = links.iter().find(down) else {
+                return Ok(());
+            };
+            ensure!(Instant::now() < deadline, "{}: is not up", down["ifname"]);
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn families(&self) -> impl Iterator<Item = Family> + Clone {

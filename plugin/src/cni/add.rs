@@ -133,7 +133,7 @@ impl Attaching<'_> {
         fault!("add-pod-masquerade");
         attachment.fast_path = self.take_fast_path(node, &attachment)?;
         fault!("add-fast-path");
-        self.wait_for_port(&attachment).await?;
+        self.wait_for_port(node, &attachment).await?;
         fault!("add-port");
         node.store.save_attachment(&attachment)?;
         fault!("add-record-attached");
@@ -309,24 +309,35 @@ impl Attaching<'_> {
         }
     }
 
-    /// Waits until the bridge takes packets from the pod. The kernel tells it that the container's end came up from a
-    /// work queue, which may be behind: what the pod sent before, its first ARP request, would be lost.
-    async fn wait_for_port(&self, attachment: &Attachment) -> Result<()> {
+    /// Waits until the bridge takes packets from the pod, and sends some to it. The kernel tells it that the container's
+    /// end came up from a work queue, which may be behind: what the pod sent before, its first ARP request, would be lost,
+    /// and so would what comes from elsewhere for a node's first pod.
+    async fn wait_for_port(&self, node: &Node, attachment: &Attachment) -> Result<()> {
         let name = &attachment.host_veth;
+        self.wait_until_operational(attachment.ifindex)
+            .await
+            .with_context(|| format!("host veth {name:?}"))?;
+        if node.bridge.operational {
+            return Ok(());
+        }
+        // Somebody else's bridge may run the spanning tree protocol, and takes half a minute.
+        if let Err(error) = self.wait_until_operational(node.bridge.index).await {
+            tracing::warn!("bridge {:?}: {error:#}", node.bridge.name);
+        }
+        Ok(())
+    }
+
+    async fn wait_until_operational(&self, index: u32) -> Result<()> {
         // In all as long as the reference plugin waits.
         let mut delay = Duration::from_micros(200);
         while delay < Duration::from_secs(2) {
-            let link = self.host.link_at(attachment.ifindex).await?;
-            if link
-                .with_context(|| format!("host veth {name:?}: gone"))?
-                .operational
-            {
+            if self.host.link_at(index).await?.context("gone")?.operational {
                 return Ok(());
             }
             tokio::time::sleep(delay).await;
             delay *= 2;
         }
-        bail!("host veth {name:?}: does not come up")
+        bail!("does not come up")
     }
 
     /// Takes back what was made, the last first. Every step runs even if another failed.

@@ -4,6 +4,7 @@ use std::{
     collections::hash_map::RandomState,
     fmt,
     hash::{BuildHasher, Hasher},
+    net::Ipv6Addr,
     str::FromStr,
 };
 
@@ -25,6 +26,13 @@ impl Mac {
         first = (first & !0b01) | 0b10;
         let [b, c, d, e, f] = rest;
         Self([first, b, c, d, e, f])
+    }
+
+    /// The link-local IPv6 address that an interface with this address has (RFC 4291, appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let id = [a ^ 0b10, b, c, 0xff, 0xfe, d, e, f];
+        Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(id)))
     }
 
     /// Whether this is a group address, which no interface can have.
@@ -111,6 +119,12 @@ mod tests {
         ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_link_local_address_is_made_of_the_octets() {
+        let mac: Mac = "1e:7d:bb:19:ee:80".parse().unwrap();
+        assert_eq!(mac.link_local().to_string(), "fe80::1c7d:bbff:fe19:ee80");
     }
 
     #[test]

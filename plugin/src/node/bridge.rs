@@ -31,6 +31,8 @@ pub struct Bridge {
     pub mac: Mac,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Whether it sends: without a pod that is up it does not.
+    pub operational: bool,
 }
 
 /// The bridge, if it is as planned.
@@ -71,18 +73,18 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
 
 async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool) -> Result<()> {
     if created {
-        let of_router = [
-            // It listens to no router advertisements that pods send.
-            ("accept_ra", "0"),
-            // It asks for its pods' MACs with its link-local address, which nobody else can have made of its random MAC.
-            // While duplicates of that are looked for, all that others send to its pods is lost.
-            ("accept_dad", "0"),
-        ];
-        for (name, value) in of_router {
-            let key = format!("net/ipv6/conf/{}/{name}", plan.name);
-            if sysctl::get(&key).is_ok() {
-                sysctl::ensure(&key, value)?;
-            }
+        let key = |name: &str| format!("net/ipv6/conf/{}/{name}", plan.name);
+        // The bridge is a router's interface: it listens to no router advertisements that pods send.
+        if sysctl::get(&key("accept_ra")).is_ok() {
+            sysctl::ensure(&key("accept_ra"), "0")?;
+        }
+        // It asks for its pods' MACs with its link-local address. The kernel's own cannot be used for the first second or
+        // two: it looks for duplicates, which nobody can have made of a random MAC.
+        if let Some(mac) = link.mac
+            && sysctl::get(&key("disable_ipv6")).is_ok_and(|disabled| disabled == "0")
+        {
+            let address = IpNetwork::new(mac.link_local().into(), 64)?;
+            netlink.add_address(link.index, address, Dad::Off).await?;
         }
     } else {
         // One that was never given an address takes those of its ports in turn.
@@ -153,5 +155,6 @@ fn bridge(link: Link) -> Option<Bridge> {
         name: link.name,
         mac: link.mac?,
         mtu: link.mtu,
+        operational: link.operational,
     })
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use beeline_tests::datapath::{FROM_UPLINK, TO_PEER, TO_POD, growth};
 use beeline_tests::node::Node;
+use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::slowpath::Proof;
 use beeline_tests::snapshot::Snapshot;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{fast_nodes, one_node, two_nodes};
 
 /// Runs traffic after a first exchange; returns which counters of the node grew.
 #[track_caller]
@@ -20,8 +21,10 @@ pub(crate) fn assert_no_slow_path(node: &Arc<Node>, client: &Pod, server: IpAddr
     let start = proof.read().expect("proof");
     client.ping(server, 10).assert_received();
     let took = proof.read().expect("proof") - start;
+    // Where there is IPv6, the kernel itself sends now and then.
+    let quiet = node.families() == Families::V4;
     assert!(
-        took.is_untouched(),
+        took.pod_to_pod() == 0 && (took.is_untouched() || !quiet),
         "{}: packets took the slow path: {took}",
         node.name()
     );
@@ -35,7 +38,7 @@ pub(crate) fn assert_no_slow_path(node: &Arc<Node>, client: &Pod, server: IpAddr
 
 #[test]
 fn packets_between_pods_of_one_node_take_the_fast_path() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let grown = assert_no_slow_path(&node, &client, server.ip());
     assert!(grown.contains(&TO_POD.to_owned()), "{grown:?}");
@@ -43,7 +46,7 @@ fn packets_between_pods_of_one_node_take_the_fast_path() {
 
 #[test]
 fn packets_between_nodes_take_the_fast_path_on_both() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, server) = (a.add_pod("client"), b.add_pod("server"));
     for node in [&a, &b] {
         let grown = assert_no_slow_path(node, &client, server.ip());
@@ -87,7 +90,7 @@ fn mode_bridge_pins_nothing_and_works() {
 
 #[test]
 fn mode_auto_without_a_usable_bpffs_falls_back_and_says_why() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     for node in [&a, &b] {
         let file = node.directory().join("a-file");
         std::fs::write(&file, "").expect("write");
@@ -110,7 +113,7 @@ fn mode_auto_without_a_usable_bpffs_falls_back_and_says_why() {
 
 #[test]
 fn mode_auto_on_a_file_system_that_is_no_bpffs_falls_back() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let pins = node.directory().join("pins").display().to_string();
     node.config()
         .with(|plugin| plugin["datapath"]["bpffsDir"] = pins.into())

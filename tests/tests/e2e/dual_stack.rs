@@ -14,7 +14,7 @@ use beeline_tests::traffic::{tcp_echo, tcp_transfer, udp_echo};
 use serde_json::Value;
 
 use crate::datapath::assert_no_slow_path;
-use crate::fixture::nodes_with;
+use crate::fixture::{fast_nodes, nodes_with};
 use crate::refusals::sandbox;
 
 /// All combinations of families that have IPv6.
@@ -164,7 +164,7 @@ fn pods_discover_their_neighbours() {
 
 #[test]
 fn packets_between_pods_of_one_node_take_the_fast_path_by_all_families() {
-    let (_topology, [node]) = nodes_with(Families::Dual);
+    let (_topology, [node]) = fast_nodes(Families::Dual);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     for ip in server.ips() {
         let grown = assert_no_slow_path(&node, &client, *ip);
@@ -174,7 +174,7 @@ fn packets_between_pods_of_one_node_take_the_fast_path_by_all_families() {
 
 #[test]
 fn packets_between_nodes_take_the_fast_path_on_both_by_all_families() {
-    let (_topology, [a, b]) = nodes_with(Families::Dual);
+    let (_topology, [a, b]) = fast_nodes(Families::Dual);
     let (client, server) = (a.add_pod("client"), b.add_pod("server"));
     for ip in server.ips() {
         for node in [&a, &b] {

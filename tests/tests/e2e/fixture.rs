@@ -1,7 +1,7 @@
 //! What all tests start from.
 //!
 //! `BEELINE_MODE` is the `datapath.mode` of the nodes, `auto` by default: what works on the plain bridge (`bridge`) must
-//! work with the fast path, but for the tests that look for the fast path itself.
+//! work with the fast path. Tests of the fast path itself always have it.
 
 use std::sync::Arc;
 
@@ -52,6 +52,18 @@ pub(crate) fn two_nodes() -> (Topology, [Arc<Node>; 2]) {
 pub(crate) fn nodes_with<const N: usize>(families: Families) -> (Topology, [Arc<Node>; N]) {
     let topology = build(&TopologySpec {
         families,
+        ..spec(N)
+    });
+    let nodes = topology.take();
+    (topology, nodes)
+}
+
+/// The same in mode `auto` whatever `BEELINE_MODE` says: for tests of the fast path itself.
+#[track_caller]
+pub(crate) fn fast_nodes<const N: usize>(families: Families) -> (Topology, [Arc<Node>; N]) {
+    let topology = build(&TopologySpec {
+        families,
+        mode: "auto".to_owned(),
         ..spec(N)
     });
     let nodes = topology.take();

@@ -4,11 +4,12 @@ use std::fs;
 
 use beeline_tests::exec;
 use beeline_tests::node::Node;
+use beeline_tests::plan::Families;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::topology::OUTSIDE;
 use serde_json::json;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{fast_nodes, one_node, two_nodes};
 
 fn run(node: &Node, arguments: &[&str]) {
     exec::stdout(node.netns().command(arguments[0]).args(&arguments[1..])).expect("command");
@@ -51,7 +52,7 @@ fn forwarding_comes_back_after_it_was_turned_off() {
 
 #[test]
 fn the_datapath_is_loaded_again_after_its_pins_were_removed() {
-    let (_topology, [node, other]) = two_nodes();
+    let (_topology, [node, other]) = fast_nodes(Families::V4);
     let (_first, far) = (node.add_pod("first"), other.add_pod("far"));
     // The file system has no files other than pins, and directories of them.
     fs::remove_dir_all(node.bpffs_dir()).expect("remove pins");

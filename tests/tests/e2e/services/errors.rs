@@ -11,11 +11,12 @@ use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::services::{Protocol, cluster_ip, translate_all};
-use beeline_tests::topology::Topology;
-use beeline_tests::traffic::{TIMEOUT, any};
+use beeline_tests::sockopt::path_mtu;
+use beeline_tests::topology::{Topology, TopologySpec};
+use beeline_tests::traffic::{TIMEOUT, any, tcp_pair, transfer, udp_socket};
 
 use super::{Services, combinations};
-use crate::fixture::nodes_with;
+use crate::fixture::{build, nodes_with, spec};
 
 /// A client, a pod beside it and one on another node.
 fn pods() -> (Topology, [Arc<Node>; 2], [Pod; 3]) {
@@ -108,6 +109,57 @@ fn an_echo_to_a_translated_address_is_answered() {
             client.ping(from, 3).assert_received();
             client.ping(pod.ip_of(*family), 3).assert_received();
             client.ping(from, 3).assert_received();
+        }
+    }
+}
+
+#[test]
+fn a_direct_connection_finds_the_mtu_of_its_path() {
+    let topology = build(&TopologySpec {
+        families: Families::Dual,
+        mtus: vec![1400, 1400],
+        ..spec(2)
+    });
+    let [a, b] = topology.take();
+    let (client, server) = (a.add_pod("client"), b.add_pod("server"));
+    Services::default().install(&[&a, &b]);
+    for ip in server.ips() {
+        let (from, to) = (client.namespace(), server.namespace());
+        let ends = tcp_pair(from, to, *ip).expect("connect");
+        transfer(&ends[0], &ends[1], 4 << 20).expect("there");
+        transfer(&ends[1], &ends[0], 4 << 20).expect("back");
+        for end in &ends {
+            assert_eq!(path_mtu(end).expect("path MTU"), 1400);
+        }
+    }
+}
+
+#[test]
+fn small_datagrams_and_fragments_of_one_flow_all_arrive() {
+    let (_topology, [a, b], [client, near, far]) = pods();
+    Services::default().install(&[&a, &b]);
+    for ip in near.ips().iter().chain(far.ips()) {
+        let pod = if near.ips().contains(ip) { &near } else { &far };
+        let server = udp_socket(pod.namespace(), *ip).expect("socket");
+        let client = udp_socket(client.namespace(), any(*ip)).expect("socket");
+        client
+            .connect(server.local_addr().expect("address"))
+            .expect("connect");
+        let mut buffer = vec![0; 9000];
+        for (there, back) in [
+            (1, 1),
+            (1, 8000),
+            (1, 1),
+            (8000, 1),
+            (1, 1),
+            (8000, 8000),
+            (1, 1),
+        ] {
+            client.send(&buffer[..there]).expect("send");
+            let (length, asked) = server.recv_from(&mut buffer).expect("request");
+            assert_eq!(length, there);
+            server.send_to(&buffer[..back], asked).expect("send");
+            assert_eq!(client.recv(&mut buffer).expect("reply"), back);
         }
     }
 }
