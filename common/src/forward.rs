@@ -112,7 +112,7 @@ pub fn from_overlay<P: Packet, M: Maps>(packet: &mut P, maps: &M, features: Feat
     from_uplink(packet, maps)
 }
 
-/// Takes note of what the stack sends to the pods of this node, also to those on the slow path: before they leave it,
+/// Takes note of what the stack delivers to a pod of this node, also to one on the slow path: before they leave it,
 /// what the stack translates for them must be known.
 #[inline(always)]
 pub fn to_pod<P: Packet, M: Maps>(packet: &P, maps: &M) -> Verdict {

@@ -10,8 +10,8 @@ pub enum Hook {
     FromUplink,
     /// tc ingress of the overlay's device: what comes from other nodes by the overlay.
     FromOverlay,
-    /// tc egress of the bridge: what the stack sends to the pods, translated or not. What it only passes from one of
-    /// the bridge's ports to another has not been translated, and does not come here.
+    /// tc egress of a host veth: what the stack delivers to the pod. With br_netfilter, the bridge translates what it
+    /// passes from port to port, so that nowhere else all of it can be seen.
     ToPod,
     /// tc egress of an uplink or the overlay's device: what the stack sends to other nodes.
     ToUplink,

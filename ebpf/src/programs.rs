@@ -47,7 +47,7 @@ pub(crate) fn from_overlay(ctx: TcContext) -> i32 {
     skb.carry_out(Hook::FromOverlay, verdict)
 }
 
-/// Runs at tc egress of the bridge: everything the stack sends to pods.
+/// Runs at tc egress of a host veth: everything the stack delivers to the pod.
 #[classifier]
 pub(crate) fn to_pod(ctx: TcContext) -> i32 {
     let skb = Skb(&ctx);

@@ -1,7 +1,6 @@
 //! CHECK: whether an attachment still is as ADD left it.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -91,11 +90,14 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
             .any(|(ip, pod)| *ip == address && pod.ifindex == *ifindex);
         ensure!(there, "fast path: {address} is missing from it");
     }
-    ensure!(
-        datapath.is_attached(Hook::FromPod, *ifindex),
-        "fast path: no program on {:?}",
-        attachment.host_veth
-    );
+    for hook in Attachment::HOOKS {
+        ensure!(
+            datapath.is_attached(hook, *ifindex),
+            "fast path: no program {} on {:?}",
+            hook.name(),
+            attachment.host_veth
+        );
+    }
     Ok(())
 }
 

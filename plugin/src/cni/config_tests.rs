@@ -235,11 +235,6 @@ fn what_is_not_there_yet_is_refused_by_key_and_value() {
         2,
         "disableContainerInterface true",
     );
-    fails(
-        conf(json!({"datapath": {"overlay": {"type": "vxlan"}}})),
-        2,
-        "datapath.overlay",
-    );
     let defaults = json!({"vlan": 0, "vlanTrunk": [], "disableContainerInterface": false});
     assert!(conf(defaults).is_ok());
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use beeline_common::Hook;
 
 use super::{
     call::{Call, refuse_own},
@@ -108,7 +107,7 @@ fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
 fn detach_programs(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
     fault!("del-detach");
     match on_fast_path(plan, attachment) {
-        Some((datapath, attachment)) => datapath.detach(Hook::FromPod, attachment.ifindex),
+        Some((datapath, attachment)) => attachment.detach(&datapath),
         None => Ok(()),
     }
 }

@@ -42,6 +42,9 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Where programs are attached to the host veth.
+    pub const HOOKS: [Hook; 2] = [Hook::ToPod, Hook::FromPod];
+
     /// The pod's addresses without prefix lengths.
     pub fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(IpNetwork::ip).collect()
@@ -66,13 +69,21 @@ impl Attachment {
     /// A full map, or an interface that is gone; then some of it may be done.
     pub fn enter(&self, datapath: &Datapath, bridge: &Bridge, by: AttachBy) -> Result<()> {
         let pod = self.pod(bridge).context("attachment: without a MAC")?;
-        datapath.attach(Hook::FromPod, self.ifindex, by)?;
+        for hook in Self::HOOKS {
+            datapath.attach(hook, self.ifindex, by)?;
+        }
         datapath.set_pod(&self.ips(), pod)
+    }
+
+    /// Detaches the programs; already gone is success.
+    pub fn detach(&self, datapath: &Datapath) -> Result<()> {
+        let detached = Self::HOOKS.map(|hook| datapath.detach(hook, self.ifindex));
+        detached.into_iter().collect()
     }
 
     /// Takes the pod off the fast path, whatever of it is there.
     pub fn leave(&self, datapath: &Datapath) -> Result<()> {
         let removed = datapath.remove_pod(self.ifindex, &self.ips());
-        removed.and(datapath.detach(Hook::FromPod, self.ifindex))
+        removed.and(self.detach(datapath))
     }
 }

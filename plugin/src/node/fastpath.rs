@@ -88,10 +88,9 @@ impl<'a> Places<'a> {
     fn observers(&self) -> Vec<(Hook, u32)> {
         let leaving = self.neighbourhood.links();
         let leaving = leaving.map(|link| (Hook::ToUplink, link.index));
-        [(Hook::ToPod, self.bridge.index)]
-            .into_iter()
-            .chain(leaving)
-            .collect()
+        let pods = self.attachments.iter();
+        let delivered = pods.map(|attachment| (Hook::ToPod, attachment.ifindex));
+        delivered.chain(leaving).collect()
     }
 
     /// Programs that redirect.
@@ -121,7 +120,7 @@ pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     let was_on = !datapath.pods()?.is_empty();
     places.introduce(&datapath)?;
     for (hook, ifindex) in places.observers() {
-        datapath.attach(hook, ifindex, settings.attach)?;
+        attach_if_there(&datapath, hook, ifindex, &settings)?;
     }
     fault!("setup-observers");
     let translated = remember_translated(&datapath)?;
@@ -152,7 +151,7 @@ fn attach_if_there(
     settings: &Settings,
 ) -> Result<()> {
     match datapath.attach(hook, ifindex, settings.attach) {
-        Err(error) if hook == Hook::FromPod => {
+        Err(error) if matches!(hook, Hook::FromPod | Hook::ToPod) => {
             tracing::warn!("{error:#}");
             datapath.detach(hook, ifindex)
         }

@@ -55,12 +55,12 @@ impl Neighbourhood {
             }
         }
         for peer in &conf.peers {
-            match found.way_to(netlink, conf, peer).await {
-                Ok(Way::Native(link)) => found.native.push((*peer, link)),
-                Ok(Way::Overlay(link)) => found.remote.push((*peer, link)),
-                Err(problem) => found
-                    .problems
-                    .push(format!("peer {}: node {}: {problem}", peer.cidr, peer.node)),
+            let way = found.way_to(netlink, conf, peer).await;
+            let added = way.and_then(|way| found.add(peer, way));
+            if let Err(problem) = added {
+                let PeerConf { cidr, node } = peer;
+                let problem = format!("peer {cidr}: node {node}: {problem}");
+                found.problems.push(problem);
             }
         }
         if let Some(conf) = conf.overlay {
@@ -68,6 +68,24 @@ impl Neighbourhood {
             found.overlay = link.map(|link| Overlay { conf, link });
         }
         Ok(found)
+    }
+
+    fn add(&mut self, peer: &PeerConf, way: Way) -> Result<()> {
+        match way {
+            Way::Native(link) => self.native.push((*peer, link)),
+            Way::Overlay(link) => {
+                // A device has one MAC, which follows from one address of its node.
+                let v4 = self.remote.first().map(|(first, _)| first.node.is_ipv4());
+                ensure!(
+                    v4.is_none_or(|v4| v4 == peer.node.is_ipv4()),
+                    "the overlay joins nodes by their addresses of one family, which is {} here; \
+                     it carries pods of both",
+                    if v4 == Some(true) { "IPv4" } else { "IPv6" }
+                );
+                self.remote.push((*peer, link));
+            }
+        }
+        Ok(())
     }
 
     async fn way_to(

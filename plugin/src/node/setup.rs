@@ -62,7 +62,7 @@ pub(super) async fn ready(
     let settled = fast == datapath.is_some()
         && forwards(plan)
         && masquerades(plan)?
-        && peers_reachable(netlink, plan, &record, &bridge, datapath.as_ref()).await?;
+        && peers_reachable(netlink, plan, &record, datapath.as_ref()).await?;
     Ok(settled.then_some((bridge, record)))
 }
 
@@ -71,13 +71,9 @@ async fn peers_reachable(
     netlink: &Netlink,
     plan: &Plan,
     record: &Record,
-    bridge: &Bridge,
     datapath: Option<&Datapath>,
 ) -> Result<bool> {
     let attached = |hook, ifindex| datapath.is_none_or(|d| d.is_attached(hook, ifindex));
-    if !attached(Hook::ToPod, bridge.index) {
-        return Ok(false);
-    }
     if plan.peers().is_empty() && plan.datapath.uplinks.is_empty() {
         return Ok(true);
     }

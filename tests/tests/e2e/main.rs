@@ -15,6 +15,7 @@ mod macspoof;
 mod masquerade;
 mod measuring;
 mod mtu;
+mod overlay;
 mod packets;
 mod refusals;
 mod repair;
