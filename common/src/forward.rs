@@ -112,14 +112,15 @@ pub fn from_overlay<P: Packet, M: Maps>(packet: &mut P, maps: &M, features: Feat
     from_uplink(packet, maps)
 }
 
-/// Takes note of what the stack sends to the pods of this node.
+/// Takes note of what the stack sends to the pods of this node, also to those on the slow path: before they leave it,
+/// what the stack translates for them must be known.
 #[inline(always)]
 pub fn to_pod<P: Packet, M: Maps>(packet: &P, maps: &M) -> Verdict {
     Verdict::Pass(match observed(packet) {
         Ok(([source, destination], segment)) => {
-            if !is_fast(maps, &destination) {
+            if maps.pod(&destination).is_none() {
                 Pass::NotToPod
-            } else if is_fast(maps, &source) || peer_of(maps, &source).is_some() {
+            } else if maps.pod(&source).is_some() || peer_of(maps, &source).is_some() {
                 sticky::remember(maps, &segment);
                 Pass::StackFlow
             } else {
@@ -138,7 +139,7 @@ pub fn to_uplink<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Verdict {
     }
     Verdict::Pass(match observed(packet) {
         Ok(([source, destination], segment)) => {
-            if !is_fast(maps, &source) {
+            if maps.pod(&source).is_none() {
                 Pass::NotFromPod
             } else if peer_of(maps, &destination).is_none() {
                 Pass::NotToPod
@@ -296,12 +297,6 @@ fn route<P: Packet>(packet: &mut P, header: &ip::Header) -> Result<(), Pass> {
         return Err(Pass::HopLimit);
     }
     Ok(header.decrement_hop_limit(packet)?)
-}
-
-/// Whether the address is that of a pod of this node that may take the fast path.
-#[inline(always)]
-fn is_fast<M: Maps>(maps: &M, address: &Address) -> bool {
-    maps.pod(address).is_some_and(|pod| !pod.has(Pod::SLOW))
 }
 
 /// Addresses and flow of what the stack has in hand.

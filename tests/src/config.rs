@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::node::{BRIDGE, Node};
@@ -98,17 +99,25 @@ pub(crate) fn single(list: &Value, plugin: &Value) -> Value {
 }
 
 fn common(node: &Node) -> Value {
+    let mut ipam = json!({ "type": "host-local", "dataDir": node.data_dir() });
+    match node.pod_cidrs() {
+        [cidr] => ipam["subnet"] = json!(cidr),
+        cidrs => {
+            let ranges = cidrs.iter().map(|cidr| json!([{ "subnet": cidr }]));
+            ipam["ranges"] = ranges.collect();
+        }
+    }
+    let default_route = |cidr: &IpNetwork| {
+        let everything = if cidr.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        json!({ "dst": everything })
+    };
+    ipam["routes"] = node.pod_cidrs().iter().map(default_route).collect();
     json!({
         "type": node.plugin().kind(),
         "bridge": BRIDGE,
         "isGateway": true,
         "ipMasq": true,
-        "ipam": {
-            "type": "host-local",
-            "subnet": node.pod_cidr(),
-            "dataDir": node.data_dir(),
-            "routes": [{ "dst": "0.0.0.0/0" }],
-        },
+        "ipam": ipam,
     })
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
 use crate::netns::Namespace;
+use crate::plan::Family;
 
 /// Runs a command with `input` on its standard input and returns all it wrote.
 pub fn output(command: &mut Command, input: &[u8]) -> Result<Output> {
@@ -63,16 +64,18 @@ pub fn nft(namespace: &Namespace, script: &str) -> Result<()> {
     .with_context(|| format!("namespace {}: nftables script:\n{script}", namespace.name()))
 }
 
-/// Loads an iptables script inside a namespace; chains that it does not name stay.
-pub fn iptables(namespace: &Namespace, script: &str) -> Result<()> {
+/// Loads a script of the family's iptables inside a namespace; chains that it does not name stay.
+pub fn iptables(namespace: &Namespace, family: Family, script: &str) -> Result<()> {
+    let program = match family {
+        Family::V4 => "iptables-restore",
+        Family::V6 => "ip6tables-restore",
+    };
     succeed(
-        namespace
-            .command("iptables-restore")
-            .args(["--noflush", "--wait"]),
+        namespace.command(program).args(["--noflush", "--wait"]),
         script.as_bytes(),
     )
     .map(drop)
-    .with_context(|| format!("namespace {}: iptables script", namespace.name()))
+    .with_context(|| format!("namespace {}: {program} script", namespace.name()))
 }
 
 fn succeed(command: &mut Command, input: &[u8]) -> Result<String> {

@@ -1,24 +1,20 @@
-//! An echo client over a raw socket, which also sees TTLs and ICMP errors.
+//! An echo client over a raw socket, which also sees hop limits and ICMP errors.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendmsg,
-    setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
+    SockaddrStorage, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
 use crate::netns::Namespace;
-
-const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
-const ECHO: u8 = 8;
-const TIME_EXCEEDED: u8 = 11;
+use crate::plan::{Family, family};
 
 /// Tells pings of one process apart, as raw sockets in one namespace see each other's replies.
 static NEXT_ID: AtomicU16 = AtomicU16::new(1);
@@ -27,10 +23,10 @@ static NEXT_ID: AtomicU16 = AtomicU16::new(1);
 #[derive(Clone, Debug)]
 pub struct Echo {
     /// Where to.
-    pub target: Ipv4Addr,
+    pub target: IpAddr,
     /// How many requests, one after the other.
     pub count: usize,
-    /// Time to live of requests.
+    /// Time to live of requests, or their hop limit.
     pub ttl: u8,
     /// Payload in each request.
     pub size: usize,
@@ -40,9 +36,9 @@ pub struct Echo {
 
 impl Echo {
     /// One small request.
-    pub fn to(target: Ipv4Addr) -> Self {
+    pub fn to(target: impl Into<IpAddr>) -> Self {
         Self {
-            target,
+            target: target.into(),
             count: 1,
             ttl: 64,
             size: 56,
@@ -51,19 +47,30 @@ impl Echo {
     }
 }
 
+/// What an ICMP error complains of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The destination cannot be reached, with the family's own code.
+    Unreachable(u8),
+    /// The packet does not fit into so many bytes and may not be fragmented.
+    TooBig(u32),
+    /// The packet met too many routers.
+    TimeExceeded,
+}
+
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct Ping {
     /// Whom it asked.
-    pub target: Ipv4Addr,
+    pub target: IpAddr,
     /// Requests sent.
     pub sent: usize,
     /// Round-trip time of each reply.
     pub rtts: Vec<Duration>,
-    /// Time to live that each reply arrived with.
+    /// Time to live, or hop limit, that each reply arrived with.
     pub ttls: Vec<u8>,
-    /// ICMP errors that came instead: type and sender.
-    pub errors: Vec<(u8, Ipv4Addr)>,
+    /// ICMP errors that came instead, and who sent them.
+    pub errors: Vec<(Problem, IpAddr)>,
     /// Why a request could not be sent, if so.
     pub failure: Option<String>,
 }
@@ -87,10 +94,10 @@ impl Ping {
     }
 
     /// Senders of "time exceeded".
-    pub fn time_exceeded(&self) -> Vec<Ipv4Addr> {
+    pub fn time_exceeded(&self) -> Vec<IpAddr> {
         self.errors
             .iter()
-            .filter(|(kind, _)| *kind == TIME_EXCEEDED)
+            .filter(|(problem, _)| *problem == Problem::TimeExceeded)
             .map(|(_, from)| *from)
             .collect()
     }
@@ -105,8 +112,8 @@ impl std::fmt::Display for Ping {
             self.received(),
             self.sent
         )?;
-        for (kind, from) in &self.errors {
-            write!(f, "; ICMP type {kind} from {from}")?;
+        for (problem, from) in &self.errors {
+            write!(f, "; {problem:?} from {from}")?;
         }
         self.failure
             .iter()
@@ -134,25 +141,34 @@ pub fn ping(namespace: &Namespace, echo: &Echo) -> Ping {
 }
 
 fn open(echo: &Echo) -> Result<OwnedFd> {
-    let protocol = SockProtocol::Icmp;
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )
-    .context("raw socket")?;
-    setsockopt(&socket, sockopt::Ipv4Ttl, &i32::from(echo.ttl)).context("TTL")?;
+    let open = |family, protocol| {
+        socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).context("raw socket")
+    };
+    let socket = match family(echo.target) {
+        Family::V4 => {
+            let socket = open(AddressFamily::Inet, SockProtocol::Icmp)?;
+            setsockopt(&socket, sockopt::Ipv4Ttl, &i32::from(echo.ttl)).context("TTL")?;
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).context("TTLs")?;
+            socket
+        }
+        Family::V6 => {
+            let socket = open(AddressFamily::Inet6, SockProtocol::IcmpV6)?;
+            setsockopt(&socket, sockopt::Ipv6Ttl, &i32::from(echo.ttl)).context("hop limit")?;
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).context("hop limits")?;
+            socket
+        }
+    };
     // Short, so that deadlines are kept although other traffic wakes the socket.
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 20_000)).context("timeout")?;
     Ok(socket)
 }
 
 fn run(socket: &OwnedFd, echo: &Echo, ping: &mut Ping) -> Result<()> {
+    let wire = Wire::of(family(echo.target));
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let to = SockaddrIn::from(SocketAddrV4::new(echo.target, 0));
+    let to = SockaddrStorage::from(SocketAddr::new(echo.target, 0));
     for sequence in 0..echo.count as u16 {
-        let request = request(id, sequence, echo.size);
+        let request = wire.request(id, sequence, echo.size);
         ping.sent += 1;
         let start = Instant::now();
         sendmsg(
@@ -163,72 +179,154 @@ fn run(socket: &OwnedFd, echo: &Echo, ping: &mut Ping) -> Result<()> {
             Some(&to),
         )
         .context("send")?;
-        match wait(socket, id, sequence, start + echo.timeout) {
-            Some(Answer::Reply { ttl }) => {
+        match wait(socket, echo, id, sequence, start + echo.timeout) {
+            Some((Answer::Reply, received)) => {
                 ping.rtts.push(start.elapsed());
-                ping.ttls.push(ttl);
+                ping.ttls.push(received.ttl);
             }
-            Some(Answer::Error { kind, from }) => ping.errors.push((kind, from)),
+            Some((Answer::Error(problem), received)) => ping.errors.push((problem, received.from)),
             None => {}
         }
     }
     Ok(())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    Reply { ttl: u8 },
-    Error { kind: u8, from: Ipv4Addr },
+/// What a socket says of a packet beside its bytes.
+struct Received {
+    length: usize,
+    from: IpAddr,
+    ttl: u8,
 }
 
-fn wait(socket: &OwnedFd, id: u16, sequence: u16, deadline: Instant) -> Option<Answer> {
+fn wait(
+    socket: &OwnedFd,
+    echo: &Echo,
+    id: u16,
+    sequence: u16,
+    deadline: Instant,
+) -> Option<(Answer, Received)> {
+    let wire = Wire::of(family(echo.target));
     let mut buffer = vec![0; 64 * 1024];
     while Instant::now() < deadline {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
-        let length = recv(socket.as_raw_fd(), &mut slices[0], MsgFlags::empty()).unwrap_or(0);
-        if let Some(answer) = answer(&buffer[..length], id, sequence) {
-            return Some(answer);
+        let Some(received) = receive(socket, &mut buffer) else {
+            continue;
+        };
+        match wire.answer(&buffer[..received.length], id, sequence) {
+            // A program would not take the reply of another host for one: it was not translated back.
+            Some(Answer::Reply) if received.from != echo.target => {}
+            Some(answer) => return Some((answer, received)),
+            None => {}
         }
     }
     None
 }
 
-/// Understands a received packet, from its IP header on, if it answers this request.
-fn answer(packet: &[u8], id: u16, sequence: u16) -> Option<Answer> {
-    let icmp = payload(packet)?;
-    let ours =
-        |icmp: &[u8]| icmp.get(4..8) == Some(&[id.to_be_bytes(), sequence.to_be_bytes()].concat());
-    match *icmp.first()? {
-        ECHO_REPLY if ours(icmp) => Some(Answer::Reply { ttl: packet[8] }),
-        // An error quotes the request, from its IP header on, after its own eight bytes.
-        kind @ (UNREACHABLE | TIME_EXCEEDED) if ours(payload(icmp.get(8..)?)?) => {
-            let from: [u8; 4] = packet[12..16].try_into().ok()?;
-            Some(Answer::Error {
-                kind,
-                from: from.into(),
-            })
-        }
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<Received> {
+    let mut control = nix::cmsg_space!(i32);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let fd = socket.as_raw_fd();
+    let message =
+        recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty()).ok()?;
+    let from = message.address?;
+    let v4 = from.as_sockaddr_in().map(|from| IpAddr::from(from.ip()));
+    let from = v4.or_else(|| from.as_sockaddr_in6().map(|from| IpAddr::from(from.ip())))?;
+    let ttl = message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => Some(ttl),
         _ => None,
-    }
+    });
+    Some(Received {
+        length: message.bytes,
+        from,
+        ttl: ttl.and_then(|ttl| u8::try_from(ttl).ok())?,
+    })
 }
 
-fn payload(packet: &[u8]) -> Option<&[u8]> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    if header < 20 {
-        None
-    } else {
-        packet.get(header..)
-    }
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Reply,
+    Error(Problem),
 }
 
-fn request(id: u16, sequence: u16, size: usize) -> Vec<u8> {
-    let mut packet = vec![ECHO, 0, 0, 0];
-    packet.extend(id.to_be_bytes());
-    packet.extend(sequence.to_be_bytes());
-    packet.extend((0..size).map(|i| i as u8));
-    let sum = checksum(&packet);
-    packet[2..4].copy_from_slice(&sum.to_be_bytes());
-    packet
+/// How the two families differ.
+#[derive(Debug)]
+struct Wire {
+    request: u8,
+    reply: u8,
+    /// Understands the type and the first eight bytes of an error.
+    problem: fn(&[u8]) -> Option<Problem>,
+    /// Takes the IP header from a packet.
+    payload: fn(&[u8]) -> Option<&[u8]>,
+    /// Whether the socket delivers the IP header as well.
+    with_header: bool,
+}
+
+static V4: Wire = Wire {
+    request: 8,
+    reply: 0,
+    problem: |icmp| match *icmp.first_chunk::<8>()? {
+        [3, 4, _, _, _, _, high, low] => {
+            Some(Problem::TooBig(u16::from_be_bytes([high, low]).into()))
+        }
+        [3, code, ..] => Some(Problem::Unreachable(code)),
+        [11, ..] => Some(Problem::TimeExceeded),
+        _ => None,
+    },
+    payload: |packet| {
+        let header = usize::from(packet.first()? & 0x0f) * 4;
+        packet.get(header..).filter(|_| header >= 20)
+    },
+    with_header: true,
+};
+
+static V6: Wire = Wire {
+    request: 128,
+    reply: 129,
+    problem: |icmp| match *icmp.first_chunk::<8>()? {
+        [1, code, ..] => Some(Problem::Unreachable(code)),
+        [2, _, _, _, a, b, c, d] => Some(Problem::TooBig(u32::from_be_bytes([a, b, c, d]))),
+        [3, ..] => Some(Problem::TimeExceeded),
+        _ => None,
+    },
+    payload: |packet| packet.get(40..),
+    with_header: false,
+};
+
+impl Wire {
+    fn of(family: Family) -> &'static Self {
+        match family {
+            Family::V4 => &V4,
+            Family::V6 => &V6,
+        }
+    }
+
+    /// Understands a received packet, if it answers this request.
+    fn answer(&self, packet: &[u8], id: u16, sequence: u16) -> Option<Answer> {
+        let icmp = if self.with_header {
+            (self.payload)(packet)?
+        } else {
+            packet
+        };
+        let own = [id.to_be_bytes(), sequence.to_be_bytes()].concat();
+        let ours = |icmp: &[u8]| icmp.get(4..8) == Some(&own);
+        if *icmp.first()? == self.reply {
+            return ours(icmp).then_some(Answer::Reply);
+        }
+        let problem = (self.problem)(icmp)?;
+        // An error quotes the request, from its IP header on, after its own eight bytes.
+        let quoted = (self.payload)(icmp.get(8..)?)?;
+        ours(quoted).then_some(Answer::Error(problem))
+    }
+
+    fn request(&self, id: u16, sequence: u16, size: usize) -> Vec<u8> {
+        let mut packet = vec![self.request, 0, 0, 0];
+        packet.extend(id.to_be_bytes());
+        packet.extend(sequence.to_be_bytes());
+        packet.extend((0..size).map(|i| i as u8));
+        // Of IPv6 the kernel makes it, as it also covers the addresses.
+        let sum = checksum(&packet);
+        packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
@@ -244,46 +342,39 @@ fn checksum(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    fn with_header(ttl: u8, from: [u8; 4], icmp: &[u8]) -> Vec<u8> {
+    fn with_header(icmp: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 20];
-        (packet[0], packet[8]) = (0x45, ttl);
-        packet[12..16].copy_from_slice(&from);
+        packet[0] = 0x45;
         [packet.as_slice(), icmp].concat()
     }
 
     #[test]
     fn a_reply_and_an_error_are_told_from_other_packets() {
-        let request = request(7, 1, 3);
+        let request = V4.request(7, 1, 3);
         assert_eq!(checksum(&request), 0);
-        let reply = [&[ECHO_REPLY, 0], &request[2..]].concat();
-        assert_eq!(
-            answer(&with_header(62, [10, 0, 0, 2], &reply), 7, 1),
-            Some(Answer::Reply { ttl: 62 })
-        );
-        assert_eq!(
-            answer(&with_header(62, [10, 0, 0, 2], &reply), 7, 2),
-            None,
-            "another sequence number"
-        );
-        assert_eq!(
-            answer(&with_header(62, [10, 0, 0, 2], &request), 7, 1),
-            None,
-            "a request"
-        );
+        let reply = [&[V4.reply, 0], &request[2..]].concat();
+        let answer = |icmp: &[u8], sequence| V4.answer(&with_header(icmp), 7, sequence);
+        assert_eq!(answer(&reply, 1), Some(Answer::Reply));
+        assert_eq!(answer(&reply, 2), None, "another sequence number");
+        assert_eq!(answer(&request, 1), None, "a request");
+        let exceeded = [&[11, 0, 0, 0, 0, 0, 0, 0], with_header(&request).as_slice()].concat();
+        let expected = Some(Answer::Error(Problem::TimeExceeded));
+        assert_eq!(answer(&exceeded, 1), expected);
+        assert_eq!(V4.answer(&[0x4f], 7, 1), None, "truncated");
+    }
+
+    #[test]
+    fn what_is_too_big_says_what_is_not() {
+        let request = V4.request(7, 1, 3);
         let error = [
-            &[TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0],
-            with_header(1, [0; 4], &request).as_slice(),
+            &[3, 4, 0, 0, 0, 0, 5, 0x78],
+            with_header(&request).as_slice(),
         ]
         .concat();
-        let from = Ipv4Addr::new(10, 244, 1, 1);
-        let expected = Some(Answer::Error {
-            kind: TIME_EXCEEDED,
-            from,
-        });
-        assert_eq!(
-            answer(&with_header(64, from.octets(), &error), 7, 1),
-            expected
-        );
-        assert_eq!(answer(&[0x4f], 7, 1), None, "truncated");
+        let expected = Some(Answer::Error(Problem::TooBig(1400)));
+        assert_eq!(V4.answer(&with_header(&error), 7, 1), expected);
+        let request = V6.request(7, 1, 3);
+        let error = [&[2, 0, 0, 0, 0, 0, 5, 0x78], [0; 40].as_slice(), &request].concat();
+        assert_eq!(V6.answer(&error, 7, 1), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! Bulk throughput and small packets, measured by iperf3.
 
 use std::io::{BufRead, BufReader};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
@@ -91,7 +91,7 @@ impl Report {
 pub fn tcp_stream(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     seconds: u32,
     cpu: usize,
 ) -> Result<Report> {
@@ -102,7 +102,7 @@ pub fn tcp_stream(
 pub fn tcp_streams(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     seconds: u32,
     streams: u32,
     cpu: Option<usize>,
@@ -115,7 +115,7 @@ pub fn tcp_streams(
 pub fn udp_small(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     seconds: u32,
     cpu: Option<usize>,
 ) -> Result<Report> {
@@ -127,7 +127,7 @@ pub fn udp_small(
 fn run(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     seconds: u32,
     cpu: Option<usize>,
     arguments: &[&str],

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use serde_json::Value;
 
 use crate::config::Config;
-use crate::netns::{Ipv6, Namespace};
+use crate::netns::Namespace;
+use crate::plan::{self, Families, Family, Host, Plan};
 use crate::pod::Pod;
 use crate::runtime::Runtime;
 use crate::topology::{Plugin, TopologySpec};
@@ -31,9 +33,9 @@ pub const STATE: &str = "/run/beeline-test";
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its pod CIDR.
-    pub cidr: Ipv4Network,
+    pub cidr: IpNetwork,
     /// Its node address.
-    pub node: Ipv4Addr,
+    pub node: IpAddr,
 }
 
 /// A node; its namespace, state and pins go on drop.
@@ -41,8 +43,9 @@ pub struct Peer {
 pub struct Node {
     prefix: String,
     index: usize,
-    address: Ipv4Addr,
-    pod_cidr: Ipv4Network,
+    families: Families,
+    addresses: Vec<IpAddr>,
+    pod_cidrs: Vec<IpNetwork>,
     peers: Vec<Peer>,
     plugin: Plugin,
     mode: String,
@@ -50,24 +53,21 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn create(
-        spec: &TopologySpec,
-        index: usize,
-        address: Ipv4Addr,
-        pod_cidr: Ipv4Network,
-        peers: Vec<Peer>,
-    ) -> Result<Self> {
-        let netns = Namespace::create(&format!("{}-node{index}", spec.prefix), Ipv6::Disabled)?;
-        let (prefix, plugin, mode) = (spec.prefix.clone(), spec.plugin.clone(), spec.mode.clone());
+    pub(crate) fn create(spec: &TopologySpec, plan: &Plan, index: usize) -> Result<Self> {
+        let name = format!("{}-node{index}", spec.prefix);
+        let families = spec.families.list().iter();
+        let address = |family: &Family| plan.address(*family, Host::Node(index)).ip();
+        let pod_cidr = |family: &Family| plan.pod_cidr(*family, index);
         let node = Self {
-            prefix,
+            prefix: spec.prefix.clone(),
             index,
-            address,
-            pod_cidr,
-            peers,
-            plugin,
-            mode,
-            netns,
+            families: spec.families,
+            addresses: families.clone().map(address).collect(),
+            pod_cidrs: families.map(pod_cidr).collect(),
+            peers: plan.peers_of(index),
+            plugin: spec.plugin.clone(),
+            mode: spec.mode.clone(),
+            netns: Namespace::create(&name, spec.families.ipv6())?,
         };
         mount_bpffs()?;
         for directory in [
@@ -97,24 +97,44 @@ impl Node {
         &self.netns
     }
 
-    /// Its address on the underlay.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
+    /// The families it has addresses of.
+    pub fn families(&self) -> Families {
+        self.families
     }
 
-    /// The addresses its pods come from.
-    pub fn pod_cidr(&self) -> Ipv4Network {
-        self.pod_cidr
+    /// Its first address on the underlay.
+    pub fn address(&self) -> IpAddr {
+        self.addresses[0]
     }
 
-    /// Its pods' gateway: the bridge's own address, the first of the pod CIDR.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.pod_cidr
-            .nth(1)
-            .unwrap_or_else(|| self.pod_cidr.network())
+    /// Its address of a family on the underlay; panics if it has none.
+    #[track_caller]
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        of_family(&self.addresses, family, |address| *address)
     }
 
-    /// The other nodes.
+    /// The first network that its pods' addresses come from.
+    pub fn pod_cidr(&self) -> IpNetwork {
+        self.pod_cidrs[0]
+    }
+
+    /// The networks that its pods' addresses come from, one a family.
+    pub fn pod_cidrs(&self) -> &[IpNetwork] {
+        &self.pod_cidrs
+    }
+
+    /// Its pods' first gateway: the bridge's own address, the first of the pod CIDR.
+    pub fn gateway(&self) -> IpAddr {
+        first(self.pod_cidrs[0])
+    }
+
+    /// Its pods' gateway of a family; panics if they have none.
+    #[track_caller]
+    pub fn gateway_of(&self, family: Family) -> IpAddr {
+        first(of_family(&self.pod_cidrs, family, IpNetwork::ip))
+    }
+
+    /// The other nodes, each as often as it has families.
     pub fn peers(&self) -> &[Peer] {
         &self.peers
     }
@@ -168,7 +188,7 @@ impl Node {
 
     /// Makes a pod by executing the plugin.
     pub fn try_add_pod(self: &Arc<Self>, name: &str) -> Result<Pod> {
-        Pod::create(self, name)
+        Pod::create(self, name, Value::Null)
     }
 
     /// Makes a pod by executing the plugin; panics if that fails.
@@ -178,13 +198,20 @@ impl Node {
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 
+    /// Makes a pod that wants something of the plugins that have the capability; panics if that fails.
+    #[track_caller]
+    pub fn add_pod_with(self: &Arc<Self>, name: &str, capabilities: Value) -> Pod {
+        Pod::create(self, name, capabilities)
+            .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
+    }
+
     /// Reads what the datapath counted, by counter name; empty if this node has none.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
         datapath::counters(self)
     }
 
     /// Addresses that IPAM holds at present, in host-local's format: one file each.
-    pub fn reserved(&self) -> Vec<Ipv4Addr> {
+    pub fn reserved(&self) -> Vec<IpAddr> {
         let files = sweep::walk(&self.data_dir());
         files
             .iter()
@@ -201,6 +228,21 @@ impl Drop for Node {
         let _ = fs::remove_dir(Path::new(STATE).join(&self.prefix));
         let _ = fs::remove_dir(STATE);
     }
+}
+
+/// The first address of a network that a host can have.
+fn first(network: IpNetwork) -> IpAddr {
+    match network {
+        IpNetwork::V4(network) => (u32::from(network.network()) + 1).to_be_bytes().into(),
+        IpNetwork::V6(network) => (u128::from(network.network()) + 1).to_be_bytes().into(),
+    }
+}
+
+/// Picks what is of a family; panics if nothing is.
+#[track_caller]
+pub(crate) fn of_family<T: Copy>(all: &[T], family: Family, ip: impl Fn(&T) -> IpAddr) -> T {
+    let found = all.iter().find(|one| plan::family(ip(one)) == family);
+    *found.unwrap_or_else(|| panic!("the topology has no addresses of {family:?}"))
 }
 
 /// Mounts bpffs where it belongs, unless it is there.

@@ -1,18 +1,19 @@
 //! A pod: its own namespace, attached by the plugin.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use crate::icmp::{self, Echo, Ping};
-use crate::netns::{Ipv6, Namespace};
-use crate::node::Node;
+use crate::netns::Namespace;
+use crate::node::{Node, of_family};
 use crate::outcome::Outcome;
+use crate::plan::Family;
 use crate::runtime::Attachment;
 
 /// A pod with an address; detached and removed on drop.
@@ -24,23 +25,24 @@ pub struct Pod {
     result: Value,
     add_time: Duration,
     add_stderr: String,
-    ip: Ipv4Addr,
-    gateway: Ipv4Addr,
+    ips: Vec<IpAddr>,
+    gateways: Vec<IpAddr>,
     mac: String,
     attached: bool,
 }
 
 impl Pod {
-    pub(crate) fn create(node: &Arc<Node>, name: &str) -> Result<Self> {
-        let namespace = Namespace::create(&format!("{}-{name}", node.name()), Ipv6::Disabled)?;
+    pub(crate) fn create(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
+        let namespace =
+            Namespace::create(&format!("{}-{name}", node.name()), node.families().ipv6())?;
         let attachment = Attachment {
-            container_id: namespace.name().to_owned(),
-            ifname: "eth0".to_owned(),
-            netns: namespace.path(),
+            capabilities,
+            ..Attachment::new(namespace.name(), namespace.path())
         };
         let outcome = node.runtime().add(&attachment)?.success()?;
-        let (ip, gateway, mac) = Self::parse(&outcome.stdout, &namespace.path())
-            .with_context(|| format!("ADD: cannot use the result {}", outcome.stdout))?;
+        let unusable = || format!("ADD: cannot use the result {}", outcome.stdout);
+        let (ips, gateways) = addresses(&outcome.stdout).with_context(unusable)?;
+        let mac = mac(&outcome.stdout, &namespace.path()).with_context(unusable)?;
         let Outcome {
             stdout: result,
             stderr: add_stderr,
@@ -56,25 +58,11 @@ impl Pod {
             result,
             add_time,
             add_stderr,
-            ip,
-            gateway,
+            ips,
+            gateways,
             mac,
             attached,
         })
-    }
-
-    fn parse(result: &Value, sandbox: &Path) -> Result<(Ipv4Addr, Ipv4Addr, String)> {
-        let ip = &result["ips"][0];
-        let address: Ipv4Network = ip["address"].as_str().context("no address")?.parse()?;
-        let gateway = ip["gateway"].as_str().context("no gateway")?.parse()?;
-        let interfaces = result["interfaces"].as_array().context("no interfaces")?;
-        let inside = interfaces
-            .iter()
-            .find(|interface| interface["sandbox"].as_str().map(Path::new) == Some(sandbox));
-        let mac = inside
-            .and_then(|interface| interface["mac"].as_str())
-            .context("no interface in the sandbox")?;
-        Ok((address.ip(), gateway, mac.to_owned()))
     }
 
     /// The node it runs on.
@@ -112,14 +100,31 @@ impl Pod {
         &self.add_stderr
     }
 
-    /// Its address.
-    pub fn ip(&self) -> Ipv4Addr {
-        self.ip
+    /// Its first address.
+    pub fn ip(&self) -> IpAddr {
+        self.ips[0]
     }
 
-    /// Its gateway.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.gateway
+    /// Its addresses, one a family.
+    pub fn ips(&self) -> &[IpAddr] {
+        &self.ips
+    }
+
+    /// Its address of a family; panics if it has none.
+    #[track_caller]
+    pub fn ip_of(&self, family: Family) -> IpAddr {
+        of_family(&self.ips, family, |ip| *ip)
+    }
+
+    /// Its first gateway.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateways[0]
+    }
+
+    /// Its gateway of a family; panics if it has none.
+    #[track_caller]
+    pub fn gateway_of(&self, family: Family) -> IpAddr {
+        of_family(&self.gateways, family, |ip| *ip)
     }
 
     /// The address of its interface.
@@ -128,7 +133,7 @@ impl Pod {
     }
 
     /// Sends `count` echo requests, each as soon as the one before is answered.
-    pub fn ping(&self, target: Ipv4Addr, count: usize) -> Ping {
+    pub fn ping(&self, target: IpAddr, count: usize) -> Ping {
         self.echo(&Echo {
             count,
             ..Echo::to(target)
@@ -171,4 +176,27 @@ impl Drop for Pod {
             let _ = self.detach();
         }
     }
+}
+
+/// The addresses and gateways of a result.
+fn addresses(result: &Value) -> Result<(Vec<IpAddr>, Vec<IpAddr>)> {
+    let ips = result["ips"].as_array().context("no addresses")?;
+    let address = |ip: &Value| -> Result<(IpAddr, IpAddr)> {
+        let address: IpNetwork = ip["address"].as_str().context("no address")?.parse()?;
+        let gateway = ip["gateway"].as_str().context("no gateway")?.parse()?;
+        Ok((address.ip(), gateway))
+    };
+    let addresses = ips.iter().map(address).collect::<Result<Vec<_>>>()?;
+    anyhow::ensure!(!addresses.is_empty(), "no addresses");
+    Ok(addresses.into_iter().unzip())
+}
+
+/// The MAC of a result's interface in the sandbox.
+fn mac(result: &Value, sandbox: &Path) -> Result<String> {
+    let interfaces = result["interfaces"].as_array().context("no interfaces")?;
+    let inside = interfaces
+        .iter()
+        .find(|interface| interface["sandbox"].as_str().map(Path::new) == Some(sandbox));
+    let mac = inside.and_then(|interface| interface["mac"].as_str());
+    Ok(mac.context("no interface in the sandbox")?.to_owned())
 }

@@ -1,7 +1,7 @@
 //! Latency: one byte to and fro, over one connection or one connection each; both ends on one CPU if it is given.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -43,12 +43,12 @@ impl Report {
 pub fn tcp(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     duration: Duration,
     cpu: impl Into<Option<usize>>,
 ) -> Result<Report> {
     let cpu = cpu.into();
-    let listener = traffic::listen(server)?;
+    let listener = traffic::listen(server, ip)?;
     let mut stream = traffic::connect(
         client,
         SocketAddr::from((ip, listener.local_addr()?.port())),
@@ -73,13 +73,13 @@ pub fn tcp(
 pub fn udp(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     duration: Duration,
     cpu: impl Into<Option<usize>>,
 ) -> Result<Report> {
     let cpu = cpu.into();
     let (client, server) = (
-        traffic::udp_socket(client, Ipv4Addr::UNSPECIFIED)?,
+        traffic::udp_socket(client, traffic::any(ip))?,
         traffic::udp_socket(server, ip)?,
     );
     client
@@ -108,13 +108,13 @@ pub fn udp(
 pub fn tcp_connect(
     client: &Namespace,
     server: &Namespace,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     duration: Duration,
     cpu: impl Into<Option<usize>>,
 ) -> Result<Report> {
     let cpu = cpu.into();
     // A port of this run's own: the connections that a former run left in TIME_WAIT do not count against it.
-    let listener = traffic::listen(server)?;
+    let listener = traffic::listen(server, ip)?;
     let to = SocketAddr::from((ip, listener.local_addr()?.port()));
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -21,6 +21,32 @@ pub struct Attachment {
     pub ifname: String,
     /// `CNI_NETNS`
     pub netns: PathBuf,
+    /// What plugins get that declare the capability, by its name, such as `portMappings`; null if nothing.
+    pub capabilities: Value,
+}
+
+impl Attachment {
+    /// An `eth0` without capabilities.
+    pub fn new(container_id: impl Into<String>, netns: impl Into<PathBuf>) -> Self {
+        Self {
+            container_id: container_id.into(),
+            ifname: "eth0".to_owned(),
+            netns: netns.into(),
+            capabilities: Value::Null,
+        }
+    }
+
+    /// What a plugin gets as `runtimeConfig`; null if nothing.
+    fn runtime_config(&self, plugin: &Value) -> Value {
+        let declared = plugin["capabilities"].as_object().into_iter().flatten();
+        let mut config = Value::Null;
+        for (name, _) in declared.filter(|(_, declared)| **declared == true) {
+            if !self.capabilities[name].is_null() {
+                config[name] = self.capabilities[name].clone();
+            }
+        }
+        config
+    }
 }
 
 /// Executes what is installed on a node.
@@ -219,6 +245,11 @@ impl<'a> Runtime<'a> {
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
             .collect();
+        let mut stdin = stdin.clone();
+        let config = who.map_or(Value::Null, |who| who.runtime_config(plugin));
+        if !config.is_null() {
+            stdin["runtimeConfig"] = config;
+        }
         self.exec(&program, &environment, stdin.to_string().as_bytes())
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::exec;
 use crate::node::{BRIDGE, Node};
-use crate::topology::CLUSTER_CIDR;
+use crate::plan::{Family, cluster_cidr};
 
 const TABLE: &str = "beeline-proof";
 
@@ -22,7 +22,8 @@ pub struct Proof<'a> {
 
 /// Packets that took the slow path of a node since the proof began.
 ///
-/// Noise is ARP, as a stale neighbour may be asked again at any time, and IGMP, as a bridge reports itself a snooper.
+/// Noise is what no pod's program sent: ARP and neighbour discovery, as a stale neighbour may be asked again at any time,
+/// router solicitations, and reports of multicast groups (IGMP, MLD).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowPath {
     /// Pod-to-pod IP packets that the bridge forwarded from port to port.
@@ -147,43 +148,62 @@ impl<'a> Proof<'a> {
 }
 
 fn script() -> String {
-    let pods = format!("ip saddr {CLUSTER_CIDR} ip daddr {CLUSTER_CIDR}");
+    let [v4, v6] = [Family::V4, Family::V6].map(cluster_cidr);
+    let noise = |name: &str| {
+        format!(
+            r#"ether type arp counter name "{name}"
+        ip protocol igmp counter name "{name}"
+        icmpv6 type @noise counter name "{name}""#
+        )
+    };
+    let pods = format!(
+        r#"ip saddr {v4} ip daddr {v4} counter name "pod-to-pod"
+        icmpv6 type @noise accept
+        ip6 saddr {v6} ip6 daddr {v6} counter name "pod-to-pod""#
+    );
+    let set = r#"set noise {
+        type icmpv6_type
+        elements = { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report,
+                     nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }
+    }"#;
     // With br_netfilter, bridged packets pass the inet hook as well: those are counted already.
     format!(
         r#"
 table bridge {TABLE} {{
+    {set}
     counter pod-to-pod {{}}
     chain forward {{
         type filter hook forward priority 0;
-        {pods} counter name "pod-to-pod"
+        {pods}
     }}
     counter noise-in {{}}
     chain input {{
         type filter hook input priority 0;
-        ether type arp counter name "noise-in"
-        ip protocol igmp counter name "noise-in"
+        {in_}
     }}
     counter noise-out {{}}
     chain output {{
         type filter hook output priority 0;
-        ether type arp counter name "noise-out"
-        ip protocol igmp counter name "noise-out"
+        {out}
     }}
     counter noise-to-pods {{}}
     chain postrouting {{
         type filter hook postrouting priority 0;
-        ether type arp counter name "noise-to-pods"
-        ip protocol igmp counter name "noise-to-pods"
+        {to_pods}
     }}
 }}
 table inet {TABLE} {{
+    {set}
     counter pod-to-pod {{}}
     chain forward {{
         type filter hook forward priority 0;
         iifname "{BRIDGE}" oifname "{BRIDGE}" accept
-        {pods} counter name "pod-to-pod"
+        {pods}
     }}
 }}
-"#
+"#,
+        in_ = noise("noise-in"),
+        out = noise("noise-out"),
+        to_pods = noise("noise-to-pods"),
     )
 }

@@ -1,23 +1,20 @@
-//! A small cluster on one machine: nodes on a switch, and a host outside of the cluster.
+//! A small cluster on one machine: nodes on a switch or behind a router, and a host outside of the cluster.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, ensure};
-use ipnetwork::Ipv4Network;
 
-use crate::exec;
 use crate::netns::{Ipv6, Namespace};
-use crate::node::{Node, Peer};
+use crate::node::Node;
+use crate::plan::{self, Families, Family, Plan, Underlay};
 use crate::sweep;
+use crate::underlay::Wiring;
 
-/// All pod CIDRs lie in here.
-pub const CLUSTER_CIDR: &str = "10.244.0.0/14";
-
-/// An address of the outside host that nodes reach only by their default route.
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// The IPv4 address of the outside host that nodes reach only by their default route.
+pub const OUTSIDE: IpAddr = plan::outside(Family::V4);
 
 /// A name that the demo uses; tests use [`unique_prefix`].
 pub const DEMO_PREFIX: &str = "beeline";
@@ -98,9 +95,30 @@ pub struct TopologySpec {
     pub plugin: Plugin,
     /// The `datapath.mode` that nodes are configured with.
     pub mode: String,
+    /// The families of all addresses.
+    pub families: Families,
+    /// What is between nodes.
+    pub underlay: Underlay,
+    /// The MTU of each node's uplink in bytes, the first node's first; the kernel's default for those left out.
+    pub mtus: Vec<u32>,
 }
 
-/// Nodes on a switch and an outside host; all of it goes on drop.
+impl TopologySpec {
+    /// Nodes on a switch, with IPv4 only, in mode `auto`.
+    pub fn new(prefix: impl Into<String>, nodes: usize, plugin: Plugin) -> Self {
+        Self {
+            prefix: prefix.into(),
+            nodes,
+            plugin,
+            mode: "auto".to_owned(),
+            families: Families::default(),
+            underlay: Underlay::default(),
+            mtus: Vec::new(),
+        }
+    }
+}
+
+/// Nodes, what is between them, and an outside host; all of it goes on drop.
 #[derive(Debug)]
 pub struct Topology {
     prefix: String,
@@ -118,20 +136,25 @@ impl Topology {
             "{} nodes: between 1 and 1000 are possible",
             spec.nodes
         );
-        let plan = Plan { nodes: spec.nodes };
-        let switch = Namespace::create(&format!("{}-switch", spec.prefix), Ipv6::Disabled)?;
-        let outside = Namespace::create(&format!("{}-outside", spec.prefix), Ipv6::Disabled)?;
-        let node = |index| {
-            Node::create(
-                spec,
-                index,
-                plan.address(index),
-                plan.pod_cidr(index),
-                plan.peers_of(index),
-            )
+        ensure!(
+            spec.underlay == Underlay::Switch || spec.nodes <= 200,
+            "{} nodes: a router has at most 200 subnets",
+            spec.nodes
+        );
+        let plan = Plan {
+            nodes: spec.nodes,
+            families: spec.families,
+            underlay: spec.underlay,
         };
+        let ipv6 = match spec.underlay {
+            Underlay::Switch => Ipv6::Disabled,
+            Underlay::Router => spec.families.ipv6(),
+        };
+        let switch = Namespace::create(&format!("{}-switch", spec.prefix), ipv6)?;
+        let outside = format!("{}-outside", spec.prefix);
+        let outside = Namespace::create(&outside, spec.families.ipv6())?;
         let nodes: Vec<_> = (1..=spec.nodes)
-            .map(|index| node(index).map(Arc::new))
+            .map(|index| Node::create(spec, &plan, index).map(Arc::new))
             .collect::<Result<_>>()?;
         let topology = Self {
             prefix: spec.prefix.clone(),
@@ -139,7 +162,14 @@ impl Topology {
             outside,
             switch,
         };
-        topology.connect(&plan).context("underlay")?;
+        let wiring = Wiring {
+            plan: &plan,
+            middle: &topology.switch,
+            outside: &topology.outside,
+            mtus: &spec.mtus,
+        };
+        let nodes = topology.nodes.iter().map(Arc::as_ref);
+        wiring.connect(nodes).context("underlay")?;
         for node in &topology.nodes {
             node.config().install()?;
         }
@@ -164,12 +194,12 @@ impl Topology {
             .unwrap_or_else(|nodes: Vec<_>| panic!("asked for {N} nodes of {}", nodes.len()))
     }
 
-    /// The host that is on the switch but not in the cluster, and has no route to pods.
+    /// The host that is on the underlay but not in the cluster, and has no route to pods.
     pub fn outside(&self) -> &Namespace {
         &self.outside
     }
 
-    /// The namespace with the switch.
+    /// The namespace with the switch, or that is the router.
     pub fn switch(&self) -> &Namespace {
         &self.switch
     }
@@ -180,48 +210,6 @@ impl Topology {
         self.outside.keep();
         self.nodes.into_iter().for_each(std::mem::forget);
     }
-
-    fn connect(&self, plan: &Plan) -> Result<()> {
-        let mut switch = vec![
-            "link add switch type bridge mcast_snooping 0".to_owned(),
-            "link set switch up".to_owned(),
-        ];
-        let nodes = self
-            .nodes
-            .iter()
-            .map(|node| (format!("node{}", node.index()), node.netns().name()));
-        for (port, netns) in nodes.chain([("outside".to_owned(), self.outside.name())]) {
-            switch.push(format!(
-                "link add {port} type veth peer name eth0 netns {netns}"
-            ));
-            switch.push(format!("link set {port} master switch up"));
-        }
-        exec::ip_batch(&self.switch, &switch)?;
-        let (gateway, length) = (plan.outside(), plan.prefix_length());
-        exec::ip_batch(
-            &self.outside,
-            &[
-                "link set eth0 up".to_owned(),
-                format!("address add {gateway}/{length} dev eth0"),
-                format!("address add {OUTSIDE}/32 dev lo"),
-            ],
-        )?;
-        for node in &self.nodes {
-            let mut commands = vec![
-                "link set eth0 up".to_owned(),
-                format!(
-                    "address add {}/{length} broadcast + dev eth0",
-                    node.address()
-                ),
-                format!("route add default via {gateway}"),
-            ];
-            // The reference plugin knows no peers; beeline adds these routes itself.
-            let peers = node.peers().iter().filter(|_| node.plugin().is_reference());
-            commands.extend(peers.map(|peer| format!("route add {} via {}", peer.cidr, peer.node)));
-            exec::ip_batch(node.netns(), &commands)?;
-        }
-        Ok(())
-    }
 }
 
 /// Returns a prefix that no other topology has, and that tells [`sweep`] whose it is.
@@ -231,67 +219,4 @@ pub fn unique_prefix() -> String {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     )
-}
-
-/// Who has which address: the users' own 192.168.1.11… and 10.244.N.0/24, carried on for large clusters.
-struct Plan {
-    nodes: usize,
-}
-
-impl Plan {
-    fn is_large(&self) -> bool {
-        self.nodes > 240
-    }
-
-    fn prefix_length(&self) -> u8 {
-        if self.is_large() { 16 } else { 24 }
-    }
-
-    fn outside(&self) -> Ipv4Addr {
-        if self.is_large() {
-            Ipv4Addr::new(192, 168, 0, 254)
-        } else {
-            Ipv4Addr::new(192, 168, 1, 254)
-        }
-    }
-
-    fn address(&self, index: usize) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 1, 10)) + index as u32)
-    }
-
-    fn pod_cidr(&self, index: usize) -> Ipv4Network {
-        let network = u32::from(Ipv4Addr::new(10, 244, 0, 0)) + (index as u32) * 256;
-        Ipv4Network::new(network.into(), 24).expect("24 is a prefix length")
-    }
-
-    fn peers_of(&self, index: usize) -> Vec<Peer> {
-        let others = (1..=self.nodes).filter(|other| *other != index);
-        others
-            .map(|other| Peer {
-                cidr: self.pod_cidr(other),
-                node: self.address(other),
-            })
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_gives_the_users_own_addresses_and_carries_on_for_a_thousand_nodes() {
-        let small = Plan { nodes: 3 };
-        assert_eq!(small.address(1), Ipv4Addr::new(192, 168, 1, 11));
-        assert_eq!(small.pod_cidr(3).to_string(), "10.244.3.0/24");
-        assert_eq!(small.peers_of(2).len(), 2);
-        let large = Plan { nodes: 1000 };
-        assert_eq!(large.address(1000), Ipv4Addr::new(192, 168, 4, 242));
-        assert!(
-            CLUSTER_CIDR
-                .parse::<Ipv4Network>()
-                .unwrap()
-                .is_supernet_of(large.pod_cidr(1000))
-        );
-    }
 }

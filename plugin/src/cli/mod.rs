@@ -6,9 +6,14 @@ mod load;
 mod networks;
 mod status;
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::{
+    net::with_netlink,
+    node::{Store, watch},
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,6 +34,13 @@ enum Verb {
     Load(load::Options),
     /// Takes the fast path off this node; pods go on by the plain bridge
     Unload(networks::Options),
+    /// Watches new pods for what others put on their host veths; each ADD sees to it that this runs
+    #[command(hide = true)]
+    Watch {
+        /// The directory of the network's state
+        #[arg(long)]
+        store: PathBuf,
+    },
 }
 
 /// Runs the command line; without arguments it says what beeline is and how to configure it.
@@ -41,6 +53,10 @@ pub fn main() -> ExitCode {
         Some(Verb::Status(options)) => status::print(&options, &mut io::stdout().lock()),
         Some(Verb::Load(options)) => load::load(&options, &mut io::stdout().lock()),
         Some(Verb::Unload(options)) => load::unload(&options, &mut io::stdout().lock()),
+        Some(Verb::Watch { store }) => {
+            let store = Store::at(store);
+            with_netlink(async |netlink| watch::watch(netlink, &store).await)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -38,6 +38,8 @@ struct Network {
     datapath: &'static str,
     degraded: Option<String>,
     problems: Vec<String>,
+    /// What the fast path would defeat, or defeats.
+    firewall: Vec<String>,
     pods: Vec<Attachment>,
     peers: BTreeMap<String, String>,
     /// Packets by program and outcome, those that are not zero.
@@ -77,6 +79,7 @@ fn network(store: &Store, record: Record) -> Result<Network> {
         datapath: if datapath.is_some() { "ebpf" } else { "bridge" },
         degraded: record.degraded,
         problems: record.problems,
+        firewall: record.firewall,
         pods: store.attachments()?,
         peers: BTreeMap::new(),
         counters: BTreeMap::new(),
@@ -112,9 +115,16 @@ fn text(network: &Network, out: &mut impl Write) -> Result<()> {
     for problem in &network.problems {
         writeln!(out, "  problem: {problem}")?;
     }
+    for rule in &network.firewall {
+        writeln!(out, "  firewall: {rule}")?;
+    }
     for pod in &network.pods {
         let addresses: Vec<String> = pod.addresses.iter().map(|a| a.ip().to_string()).collect();
-        let path = if pod.fast_path { "fast" } else { "slow" };
+        let path = match &pod.slow {
+            Some(reason) => format!("slow ({reason})"),
+            None if pod.fast_path && network.datapath == "ebpf" => "fast".to_owned(),
+            None => "slow".to_owned(),
+        };
         writeln!(
             out,
             "  pod   {:<18} {path}  {}  {} {}",

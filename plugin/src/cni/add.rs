@@ -3,7 +3,6 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
@@ -21,8 +20,8 @@ use crate::{
         netns::Netns,
         with_netlink,
     },
-    nft::Masquerade,
-    node::{Attachment, Node, Plan},
+    nft::{MacCheck, Masquerade},
+    node::{Attachment, Node, Plan, watch},
 };
 
 /// Attaches the pod, and says with what.
@@ -45,7 +44,15 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
             made: Vec::new(),
         };
         match attaching.run(&mut node, &requested).await {
-            Ok(result) => Ok(result),
+            Ok(result) => {
+                if attaching.is_fast() {
+                    // Without the watch the pod works, but what shapes it may be passed by.
+                    watch::ensure(&node.store).unwrap_or_else(|error| {
+                        tracing::warn!("watch over new pods: {error:#}");
+                    });
+                }
+                Ok(result)
+            }
             Err(error) => {
                 attaching.roll_back(&node).await;
                 if let Err(error) = node.abandon(host).await {
@@ -62,15 +69,11 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
 #[derive(Debug)]
 enum Made {
     Record,
-    Veth {
-        ifindex: u32,
-    },
+    Veth { ifindex: u32 },
+    MacCheck,
     Lease,
     Masqueraded(Vec<IpNetwork>),
-    FastPath {
-        ifindex: u32,
-        addresses: Vec<IpAddr>,
-    },
+    FastPath(Box<Attachment>),
 }
 
 /// An ADD under way.
@@ -91,6 +94,8 @@ impl Attaching<'_> {
         let host_mac = Mac::random();
         let ifindex = self.create_veth(node, &attachment, host_mac).await?;
         attachment.ifindex = ifindex;
+        self.check_macs(&attachment)?;
+        fault!("add-mac-check");
 
         let mut result = CniResult::new();
         result.interface(Interface::on_host(
@@ -147,6 +152,11 @@ impl Attaching<'_> {
         Ok(result)
     }
 
+    fn is_fast(&self) -> bool {
+        let fast = |made: &Made| matches!(made, Made::FastPath(_));
+        self.made.iter().any(fast)
+    }
+
     /// Writes down what is about to be made, so that DEL and GC find it whatever happens.
     async fn record(&mut self, node: &Node) -> Result<Attachment> {
         let id = self.call.id();
@@ -191,7 +201,7 @@ impl Attaching<'_> {
             container_mac: self.mac,
             netns: self.netns.as_fd(),
             controller: node.bridge.index,
-            mtu: conf.mtu.map(u32::from),
+            mtu: conf.mtu.map(u32::from).or(node.record.pod_mtu),
             port: PortFlags {
                 hairpin: conf.hairpin_mode,
                 isolated: conf.port_isolation,
@@ -208,6 +218,19 @@ impl Attaching<'_> {
         self.made.push(Made::Veth { ifindex });
         fault!("add-veth");
         Ok(ifindex)
+    }
+
+    /// Has the bridge drop what names another source MAC than the pod's. The fast path leaves that to the bridge.
+    fn check_macs(&mut self, attachment: &Attachment) -> Result<()> {
+        if !self.call.conf.macspoofchk {
+            return Ok(());
+        }
+        self.made.push(Made::MacCheck);
+        let check = MacCheck {
+            container_id: &attachment.container_id,
+            ifname: &attachment.ifname,
+        };
+        check.apply(&attachment.host_veth, &self.mac.to_string())
     }
 
     fn reserve(&mut self, requested: &[IpAddr]) -> Result<Lease> {
@@ -263,21 +286,20 @@ impl Attaching<'_> {
         if barred || attachment.addresses.is_empty() {
             return Ok(false);
         }
-        let taken = (|| {
-            let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
-                .context("datapath: its pins are gone")?;
-            let pod = attachment.pod(&node.bridge);
-            let pod = pod.context("attachment: without a MAC")?;
-            self.made.push(Made::FastPath {
-                ifindex: attachment.ifindex,
-                addresses: attachment.ips(),
-            });
-            datapath.set_pod(&attachment.ips(), pod)?;
-            let by = self.plan.datapath.attach;
-            datapath.attach(Hook::FromPod, attachment.ifindex, by)
-        })();
+        let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)
+            .context("datapath: its pins are gone");
+        let taken = datapath.and_then(|datapath| {
+            let taken = attachment.enter(&datapath, &node.bridge, self.plan.datapath.attach);
+            taken.inspect_err(|_| {
+                // What matters is the first error.
+                let _ = attachment.leave(&datapath);
+            })
+        });
         match taken {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.made.push(Made::FastPath(Box::new(attachment.clone())));
+                Ok(true)
+            }
             Err(error) if mode == Mode::Ebpf => Err(error),
             Err(error) => {
                 let id = &attachment.container_id;
@@ -321,6 +343,13 @@ impl Attaching<'_> {
         match made {
             Made::Record => node.store.remove_attachment(&id.container_id, &id.ifname),
             Made::Veth { ifindex } => self.host.delete(*ifindex).await,
+            Made::MacCheck => {
+                let check = MacCheck {
+                    container_id: &id.container_id,
+                    ifname: &id.ifname,
+                };
+                check.delete()
+            }
             Made::Lease => self.call.release(&id),
             Made::Masqueraded(addresses) => {
                 let masquerade = Masquerade {
@@ -330,11 +359,9 @@ impl Attaching<'_> {
                     .iter()
                     .try_for_each(|address| masquerade.remove_pod(address.ip()))
             }
-            Made::FastPath { ifindex, addresses } => {
+            Made::FastPath(attachment) => {
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {
-                    Some(datapath) => datapath
-                        .remove_pod(*ifindex, addresses)
-                        .and(datapath.detach(Hook::FromPod, *ifindex)),
+                    Some(datapath) => attachment.leave(&datapath),
                     None => Ok(()),
                 }
             }

@@ -5,13 +5,15 @@ use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 
 use super::{
-    CniResult,
+    CniResult, Interface,
     call::{Call, open_netns},
+    plan,
 };
 use crate::{
     datapath::Datapath,
-    ipam::host_local,
+    ipam::{AttachmentId, host_local},
     net::{Netlink, mac::Mac, route::Filter, with_netlink},
+    nft::MacCheck,
     node::{Attachment, Plan, Store},
 };
 
@@ -31,6 +33,9 @@ pub(super) fn check(call: &Call) -> super::Result<()> {
         check_host(host, &plan, &previous).await?;
         check_fast_path(&plan, &Store::new(&plan), &id.container_id, &id.ifname)
     })?;
+    if call.conf.macspoofchk {
+        check_macs(&plan, &id, &previous)?;
+    }
     netns.within(|| {
         with_netlink(async |container| check_container(container, &id.ifname, &previous).await)
     })?;
@@ -68,7 +73,9 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
     let Some(attachment) = store.attachment(container_id, ifname)? else {
         bail!("attachment {container_id} {ifname}: nothing is recorded of it");
     };
-    let off = store.record().is_none_or(|record| record.degraded.is_some());
+    let off = store
+        .record()
+        .is_none_or(|record| record.degraded.is_some());
     if off || !attachment.fast_path {
         return Ok(());
     }
@@ -92,14 +99,24 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
     Ok(())
 }
 
+fn check_macs(plan: &Plan, id: &AttachmentId, previous: &CniResult) -> Result<()> {
+    let host_veth = plan::host_veth_name(&plan.network, id);
+    let mac = &container_interface(previous, &id.ifname)?.mac;
+    let check = MacCheck {
+        container_id: &id.container_id,
+        ifname: &id.ifname,
+    };
+    ensure!(
+        check.is_applied(&host_veth, &mac.to_lowercase())?,
+        "macspoofchk: the rules for host interface {host_veth:?} are not as ADD made them"
+    );
+    Ok(())
+}
+
 async fn check_container(container: &Netlink, ifname: &str, previous: &CniResult) -> Result<()> {
     let link = container.link(ifname).await?;
     let link = link.with_context(|| format!("container interface {ifname:?}: missing"))?;
-    let ours = previous
-        .interfaces()
-        .iter()
-        .find(|interface| !interface.sandbox.is_empty() && interface.name == ifname)
-        .with_context(|| format!("prevResult: interface {ifname:?} is not in it"))?;
+    let ours = container_interface(previous, ifname)?;
     check_mac(ifname, link.mac, &ours.mac)?;
     let held = container.addresses(link.index).await?;
     for ip in previous.ips() {
@@ -120,6 +137,13 @@ async fn check_container(container: &Netlink, ifname: &str, previous: &CniResult
         ensure!(found, "container: route to {} is missing", route.dst);
     }
     Ok(())
+}
+
+fn container_interface<'a>(previous: &'a CniResult, ifname: &str) -> Result<&'a Interface> {
+    let mut interfaces = previous.interfaces().iter();
+    interfaces
+        .find(|interface| !interface.sandbox.is_empty() && interface.name == ifname)
+        .with_context(|| format!("prevResult: interface {ifname:?} is not in it"))
 }
 
 fn check_mac(name: &str, held: Option<Mac>, expected: &str) -> Result<()> {

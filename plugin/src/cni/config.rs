@@ -54,6 +54,8 @@ pub struct NetConf {
     pub enable_dad: bool,
     /// Whether the bridge's ports cannot reach each other.
     pub port_isolation: bool,
+    /// Whether the bridge drops what a pod sends with another source MAC than its own.
+    pub macspoofchk: bool,
     /// Name resolution; unless empty it replaces that of IPAM.
     pub dns: Dns,
     /// Address management; none means a network of layer 2 only.
@@ -155,6 +157,7 @@ impl NetConf {
             preserve_default_vlan: keys.preserve_default_vlan,
             enable_dad: keys.enabledad,
             port_isolation: keys.port_isolation,
+            macspoofchk: keys.macspoofchk,
             bridge: keys.bridge,
             dns: keys.dns,
             ipam,

@@ -230,7 +230,6 @@ fn what_is_not_there_yet_is_refused_by_key_and_value() {
         2,
         "vlanTrunk [{\\\"id\\\":5}]",
     );
-    fails(conf(json!({"macspoofchk": true})), 2, "macspoofchk true");
     fails(
         conf(json!({"disableContainerInterface": true})),
         2,
@@ -241,7 +240,7 @@ fn what_is_not_there_yet_is_refused_by_key_and_value() {
         2,
         "datapath.overlay",
     );
-    let defaults = json!({"vlan": 0, "vlanTrunk": [], "macspoofchk": false, "disableContainerInterface": false});
+    let defaults = json!({"vlan": 0, "vlanTrunk": [], "disableContainerInterface": false});
     assert!(conf(defaults).is_ok());
 }
 

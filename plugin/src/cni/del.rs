@@ -17,7 +17,7 @@ use crate::{
         netns::{Netns, OpenError},
         with_netlink,
     },
-    nft::Masquerade,
+    nft::{MacCheck, Masquerade},
     node::{Attachment, Plan, Store},
 };
 
@@ -73,6 +73,7 @@ pub(super) async fn detach(
         delete_veth(host, plan, id, netns).await,
         detach_programs(plan, attachment.as_ref()),
         forget_neighbours(host, plan, attachment.as_ref()).await,
+        delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
         call.release(id),
     ];
@@ -150,6 +151,16 @@ async fn forget_neighbours(
         host.flush_neighbour(bridge.index, address.ip()).await?;
     }
     Ok(())
+}
+
+/// Whatever the configuration says by now: it may not have said so at ADD.
+fn delete_mac_check(id: &AttachmentId) -> Result<()> {
+    fault!("del-mac-check");
+    let check = MacCheck {
+        container_id: &id.container_id,
+        ifname: &id.ifname,
+    };
+    check.delete()
 }
 
 fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {

@@ -109,15 +109,8 @@ impl Keys {
     }
 
     fn supported(&self) -> Result<(), Unsupported> {
-        let flags = [
-            ("macspoofchk", self.macspoofchk),
-            (
-                "disableContainerInterface",
-                self.disable_container_interface,
-            ),
-        ];
-        if let Some((key, value)) = flags.into_iter().find(|(_, value)| *value) {
-            return Err(Unsupported::new(key, value));
+        if self.disable_container_interface {
+            return Err(Unsupported::new("disableContainerInterface", true));
         }
         if self.vlan != 0 {
             return Err(Unsupported::new("vlan", self.vlan));

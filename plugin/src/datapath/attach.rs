@@ -10,23 +10,20 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, Link as _, PinnedLink},
-        tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-        },
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
     },
     util::KernelVersion,
 };
-use beeline_common::Hook;
+use beeline_common::{
+    Hook,
+    abi::{FILTER_HANDLE, FILTER_PRIORITY},
+};
 use nix::net::if_::if_indextoname;
 
 use super::{
     config::AttachBy,
     pins::{Pins, remove_pin},
 };
-
-/// Our priority among classic filters: behind those that take the kernel's defaults, which count down from 49,152.
-const PRIORITY: u16 = 0xbee1;
-const HANDLE: TcHandle = TcHandle::new(0, 0xbee1);
 
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
 const TCX: (u8, u8, u16) = (6, 6, 0);
@@ -116,8 +113,8 @@ fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Pat
         Err(error) => return Err(error).context("qdisc clsact: add"),
     }
     let options = TcAttachOptions::Netlink(NlOptions {
-        priority: PRIORITY,
-        handle: HANDLE,
+        priority: FILTER_PRIORITY,
+        handle: FILTER_HANDLE.into(),
         classid: None,
     });
     let id = program.attach_with_options(&name, direction(hook), options)?;
@@ -135,8 +132,14 @@ fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Re
 }
 
 fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(interface, direction(hook), PRIORITY, HANDLE, None)
-        .with_context(|| format!("interface {interface:?}: find filter"))
+    SchedClassifierLink::attached(
+        interface,
+        direction(hook),
+        FILTER_PRIORITY,
+        FILTER_HANDLE.into(),
+        None,
+    )
+    .with_context(|| format!("interface {interface:?}: find filter"))
 }
 
 const fn direction(hook: Hook) -> TcAttachType {

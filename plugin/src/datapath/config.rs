@@ -162,8 +162,9 @@ impl DatapathConf {
                 "datapath.peers[{i}].cidr {cidr}: host bits set"
             );
             ensure!(
-                cidr.is_ipv4() == node.is_ipv4(),
-                "datapath.peers[{i}].node {node}: not of the family of cidr {cidr}"
+                cidr.is_ipv4() == node.is_ipv4() || self.overlay.is_some(),
+                "datapath.peers[{i}].node {node}: not of the family of cidr {cidr}, \
+                 which only an overlay can bridge"
             );
             if let Some(j) = self.peers[..i]
                 .iter()

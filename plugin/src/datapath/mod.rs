@@ -123,6 +123,11 @@ impl Datapath {
         pods::set(&self.pins, addresses, pod)
     }
 
+    /// Changes what is known of a pod, where that is the pod that has the address.
+    pub fn change_pod(&self, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+        pods::change(&self.pins, addresses, pod)
+    }
+
     /// Sends nothing more to a pod by the fast path; one that is not there is success.
     pub fn remove_pod(&self, ifindex: u32, addresses: &[IpAddr]) -> Result<()> {
         pods::remove(&self.pins, addresses, ifindex)
@@ -158,8 +163,9 @@ impl Datapath {
         stats::read(&self.pins)
     }
 
-    /// Detaches and unpins everything: packets take the plain bridge. What redirects goes before what looks on.
+    /// Detaches and unpins everything: packets take the plain bridge, those of a pod both ways at once.
     pub fn unload(self) -> Result<()> {
+        pods::clear(&self.pins)?;
         for (hook, ifindex) in self.attached()? {
             self.detach(hook, ifindex)?;
         }

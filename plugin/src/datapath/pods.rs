@@ -8,6 +8,9 @@ use beeline_common::{Address, Pod, Port, abi::names};
 
 use super::{maps, pins::Pins};
 
+/// Updates an entry only if it is there (`linux/bpf.h`).
+const BPF_EXIST: u64 = 2;
+
 /// Sets where each of the addresses is, and who may send through the host veth.
 ///
 /// # Errors
@@ -35,6 +38,29 @@ pub(super) fn set(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
     Ok(())
 }
 
+/// Changes the addresses that are this host veth's, and makes no entry that is not there: a DEL may come in between.
+pub(super) fn change(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+    let mut map = open(pins)?;
+    for address in addresses {
+        let key = Address::from(*address);
+        if map
+            .get(&key, 0)
+            .is_ok_and(|held| held.ifindex == pod.ifindex)
+        {
+            match map.insert(key, pod, BPF_EXIST) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("map {}: change {address}", names::PODS));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Takes out the host veth and the addresses, these only where they are still those of this host veth: an address that another pod has by
 /// now stays.
 pub(super) fn remove(pins: &Pins, addresses: &[IpAddr], ifindex: u32) -> Result<()> {
@@ -52,6 +78,13 @@ pub(super) fn remove(pins: &Pins, addresses: &[IpAddr], ifindex: u32) -> Result<
         }
     }
     Ok(())
+}
+
+/// Takes out all pods.
+pub(super) fn clear(pins: &Pins) -> Result<()> {
+    let mut map = open(pins)?;
+    let held: Vec<Address> = map.keys().collect::<Result<_, _>>()?;
+    held.iter().try_for_each(|key| maps::remove(&mut map, key))
 }
 
 /// All pods.

@@ -1,4 +1,5 @@
-//! The kernel's network configuration: links, addresses, routes, neighbours, sysctls and network namespaces.
+//! The kernel's network configuration: links, addresses, routes, neighbours, traffic control, sysctls and network
+//! namespaces.
 //!
 //! Everything here acts on the network namespace of the calling thread; [`netns::Netns::within`] moves there.
 //! Deleting what is already gone succeeds, as a CNI DEL may come twice.
@@ -13,12 +14,15 @@ use nix::errno::Errno;
 
 pub mod address;
 pub mod conntrack;
+mod exchange;
 pub mod link;
 pub mod mac;
 pub mod neighbour;
 pub mod netns;
+pub mod overlay;
 pub mod route;
 pub mod sysctl;
+pub mod tc;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -3,26 +3,64 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use nix::errno::Errno;
 
-use super::{Netlink, family};
+use super::{Netlink, family, mac::Mac};
+
+/// A neighbour whose Ethernet address was given by hand, and which is never asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Neighbour {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
 
 impl Netlink {
+    /// Makes an address have an Ethernet address on a link, for good.
+    pub async fn replace_neighbour(&self, index: u32, neighbour: Neighbour) -> Result<()> {
+        let Neighbour { ip, mac } = neighbour;
+        let mut message = described(index, ip);
+        message.header.state = NeighbourState::Permanent;
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        let replaced = self.request(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        );
+        replaced
+            .await
+            .map(drop)
+            .with_context(|| format!("link {index}: replace neighbour {ip} {mac}"))
+    }
+
+    /// Lists the permanent neighbours of a link; none if there is no such link.
+    pub async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>> {
+        let mut query = NeighbourMessage::default();
+        query.attributes = vec![NeighbourAttribute::IfIndex(index)];
+        let replies = self
+            .request(RouteNetlinkMessage::GetNeighbour(query), NLM_F_DUMP)
+            .await;
+        let replies = match replies {
+            Err(Errno::ENODEV) => return Ok(Vec::new()),
+            replies => replies.with_context(|| format!("link {index}: list neighbours"))?,
+        };
+        Ok(replies
+            .into_iter()
+            .filter_map(|reply| reported(reply, index))
+            .collect())
+    }
+
     /// Forgets what MAC an address has on a link; needed when the address is given to another pod.
     pub async fn flush_neighbour(&self, index: u32, ip: IpAddr) -> Result<()> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(ip);
-        message.header.ifindex = index;
-        message.attributes = vec![NeighbourAttribute::Destination(match ip {
-            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-        })];
         match self
-            .request(RouteNetlinkMessage::DelNeighbour(message), 0)
+            .request(RouteNetlinkMessage::DelNeighbour(described(index, ip)), 0)
             .await
         {
             // ENXIO: a link without IPv6, whose neighbours cannot be either.
@@ -30,6 +68,38 @@ impl Netlink {
             Err(errno) => Err(errno).with_context(|| format!("link {index}: flush neighbour {ip}")),
         }
     }
+}
+
+fn described(index: u32, ip: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(ip);
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(match ip {
+        IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+        IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+    })];
+    message
+}
+
+/// The neighbour in a kernel's answer, if it is a permanent one of this link.
+fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
+    let RouteNetlinkMessage::NewNeighbour(message) = reply else {
+        return None;
+    };
+    // Kernels without strict checking list every link.
+    if message.header.ifindex != index || message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let (mut ip, mut mac) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some(v4.into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip = Some(v6.into()),
+            NeighbourAttribute::LinkLayerAddress(octets) => mac = octets.try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    Some(Neighbour { ip: ip?, mac: mac? })
 }
 
 #[cfg(test)]
@@ -70,6 +140,31 @@ mod netns_tests {
                 let left = ip("neigh show dev br0 nud permanent nud reachable")?;
                 assert!(!left.contains(address), "{left}");
             }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_permanent_neighbour_can_be_replaced_listed_and_deleted() {
+        testing::netlink(async |netlink| {
+            netlink.create_bridge("br0", Mac::random(), None).await?;
+            netlink.create_bridge("br1", Mac::random(), None).await?;
+            let index = netlink.link("br0").await?.context("br0")?.index;
+            let other = netlink.link("br1").await?.context("br1")?.index;
+            // A neighbour that the kernel learned is not among them.
+            ip("neigh add 10.0.0.8 lladdr 02:00:00:00:00:08 dev br0 nud reachable")?;
+            for address in ["192.168.1.12", "fd01::12", "fe80::12"] {
+                let address = address.parse()?;
+                for mac in [Mac::random(), Mac::random()] {
+                    let neighbour = Neighbour { ip: address, mac };
+                    netlink.replace_neighbour(index, neighbour).await?;
+                    assert_eq!(netlink.neighbours(index).await?, [neighbour]);
+                    assert_eq!(netlink.neighbours(other).await?, []);
+                }
+                netlink.flush_neighbour(index, address).await?;
+                assert_eq!(netlink.neighbours(index).await?, []);
+            }
+            assert_eq!(netlink.neighbours(4711).await?, []);
             Ok(())
         });
     }

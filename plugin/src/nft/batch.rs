@@ -249,9 +249,17 @@ fn disjoint(cidrs: &[IpNetwork]) -> Vec<IpNetwork> {
     cidrs
 }
 
-/// Tells apart tables made from different CIDRs, or by a beeline that makes them otherwise (32-bit FNV-1a).
+/// Tells apart tables made from different CIDRs, or by a beeline that makes them otherwise.
 pub(super) fn fingerprint(pods: &[IpNetwork], cluster: &[IpNetwork]) -> u32 {
-    let text = format!("{LAYOUT} {:?} {:?}", disjoint(pods), disjoint(cluster));
+    hash(&format!(
+        "{LAYOUT} {:?} {:?}",
+        disjoint(pods),
+        disjoint(cluster)
+    ))
+}
+
+/// 32-bit FNV-1a: the standard library's hashes may change with the compiler.
+pub(super) fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })

@@ -174,3 +174,95 @@ fn a_pod_without_a_table_is_an_error_that_quotes_nft() {
         Ok(())
     });
 }
+
+const CHECK: MacCheck<'_> = MacCheck {
+    container_id: "c",
+    ifname: "eth0",
+};
+const MAC: &str = "02:00:00:00:00:0a";
+
+#[test]
+fn frames_from_a_port_need_the_pods_mac() {
+    isolated(|| {
+        CHECK.delete()?;
+        CHECK.apply("veth0", MAC)?;
+        ensure!(CHECK.exists()? && CHECK.is_applied("veth0", MAC)?);
+        let table = nft(&["list", "table", "bridge", "nat"])?;
+        for expected in [
+            "chain PREROUTING { type filter hook prerouting priority dstnat; policy accept; \
+             iifname \"veth0\" jump cni-br-iface-c-eth0 comment \"macspoofchk-c-eth0\" }",
+            "chain cni-br-iface-c-eth0 { jump cni-br-iface-c-eth0-mac comment \"macspoofchk-c-eth0\" }",
+            "chain cni-br-iface-c-eth0-mac { ether saddr 02:00:00:00:00:0a return comment \"macspoofchk-c-eth0\" \
+             drop comment \"macspoofchk-c-eth0\" }",
+        ] {
+            ensure!(table.contains(expected), "no {expected:?} in {table}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_check_can_be_replaced_and_deleted_twice_and_leaves_others_alone() {
+    isolated(|| {
+        let other = MacCheck {
+            container_id: "c",
+            ifname: "eth1",
+        };
+        other.apply("veth1", MAC)?;
+        let before = nft(&["list", "ruleset"])?;
+        CHECK.apply("veth9", "02:00:00:00:00:0b")?;
+        CHECK.apply("veth0", MAC)?;
+        ensure!(CHECK.is_applied("veth0", MAC)?);
+        ensure!(!nft(&["list", "ruleset"])?.contains("veth9"));
+        CHECK.delete()?;
+        CHECK.delete()?;
+        ensure!(!CHECK.exists()? && other.is_applied("veth1", MAC)?);
+        assert_eq!(nft(&["list", "ruleset"])?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_check_that_someone_changed_is_not_applied_any_more() {
+    isolated(|| {
+        ensure!(!CHECK.is_applied("veth0", MAC)?);
+        let chain = ["bridge", "nat", "cni-br-iface-c-eth0-mac"];
+        let base = ["bridge", "nat", "PREROUTING"];
+        let changes: [&[&[&str]]; 3] = [
+            &[&["flush", "chain"], &chain],
+            &[&["insert", "rule"], &chain, &["accept"]],
+            &[&["flush", "chain"], &base],
+        ];
+        for change in changes {
+            CHECK.apply("veth0", MAC)?;
+            ensure!(CHECK.is_applied("veth0", MAC)?);
+            nft(&change.concat())?;
+            ensure!(!CHECK.is_applied("veth0", MAC)?, "{change:?}");
+            ensure!(!CHECK.is_applied("veth1", MAC)?);
+        }
+        CHECK.delete()
+    });
+}
+
+#[test]
+fn any_id_that_cni_allows_names_a_check() {
+    isolated(|| {
+        let long = "c".repeat(200);
+        for (container_id, ifname) in [
+            (&*long, "eth0"),
+            ("a.b-c_d", "e\"th*0"),
+            ("0", "ééé"),
+            ("c", "@x{}"),
+        ] {
+            let check = MacCheck {
+                container_id,
+                ifname,
+            };
+            check.apply("veth0", MAC)?;
+            ensure!(check.is_applied("veth0", MAC)?, "{check:?}");
+            check.delete()?;
+            ensure!(!check.exists()?, "{check:?}");
+        }
+        Ok(())
+    });
+}

@@ -71,10 +71,18 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
 
 async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool) -> Result<()> {
     if created {
-        // The bridge is a router's interface: it listens to no router advertisements that pods send.
-        let key = format!("net/ipv6/conf/{}/accept_ra", plan.name);
-        if sysctl::get(&key).is_ok() {
-            sysctl::ensure(&key, "0")?;
+        let of_router = [
+            // It listens to no router advertisements that pods send.
+            ("accept_ra", "0"),
+            // It asks for its pods' MACs with its link-local address, which nobody else can have made of its random MAC.
+            // While duplicates of that are looked for, all that others send to its pods is lost.
+            ("accept_dad", "0"),
+        ];
+        for (name, value) in of_router {
+            let key = format!("net/ipv6/conf/{}/{name}", plan.name);
+            if sysctl::get(&key).is_ok() {
+                sysctl::ensure(&key, value)?;
+            }
         }
     } else {
         // One that was never given an address takes those of its ports in turn.

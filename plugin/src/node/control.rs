@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Attachment, Plan, Record, Store, setup};
 use crate::{
-    datapath::{Datapath, config::Mode},
+    datapath::config::Mode,
     net::{Netlink, link::Link, mac::Mac, netns::Netns, with_netlink},
 };
 
@@ -53,10 +53,7 @@ pub fn unload(store: &Store) -> Result<Record> {
     record.degraded = Some(setup::OFF.to_owned());
     // First, as an ADD must not find pins that are about to go.
     store.save_record(&record)?;
-    let plan = &record.plan;
-    if let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) {
-        datapath.unload()?;
-    }
+    setup::unload(&record.plan)?;
     Ok(record)
 }
 

@@ -1,11 +1,12 @@
 //! The fast path of a network on a node: which programs are where, with what in their maps.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use beeline_common::{
-    Features, Flow, Hook,
+    Features, Flow, Hook, Pod,
     abi::{MAX_FLOWS, MIN_FLOWS},
+    flow::End,
 };
 
 use super::{Attachment, Bridge, Plan, Store, peers::Neighbourhood};
@@ -13,6 +14,9 @@ use crate::{
     datapath::{Datapath, Settings},
     net::{conntrack, sysctl},
 };
+
+/// How many connections conntrack tracks at most.
+const TRACKED: &str = "net/netfilter/nf_conntrack_max";
 
 /// What this network's programs are made for.
 pub(super) fn settings(plan: &Plan) -> Settings {
@@ -29,7 +33,7 @@ pub(super) fn settings(plan: &Plan) -> Settings {
 
 /// As many flows as the stack can track: what it has forgotten itself need not be remembered here.
 fn tracked_flows() -> u32 {
-    let tracked = sysctl::get("net/netfilter/nf_conntrack_max").ok();
+    let tracked = sysctl::get(TRACKED).ok();
     let tracked = tracked.and_then(|text| text.parse().ok());
     // Without conntrack nothing is translated.
     tracked.unwrap_or(MIN_FLOWS).clamp(MIN_FLOWS, MAX_FLOWS)
@@ -56,12 +60,34 @@ impl<'a> Places<'a> {
         })
     }
 
+    /// The pods as the maps have them.
+    fn pods(&self) -> Vec<(&Attachment, Pod)> {
+        let attachments = self.attachments.iter();
+        attachments
+            .filter_map(|attachment| Some((attachment, attachment.pod(self.bridge)?)))
+            .collect()
+    }
+
+    /// Has the maps know every pod, those that are new to them on the slow path.
+    fn introduce(&self, datapath: &Datapath) -> Result<()> {
+        let known: HashSet<u32> = datapath
+            .pods()?
+            .iter()
+            .map(|(_, pod)| pod.ifindex)
+            .collect();
+        for (attachment, mut pod) in self.pods() {
+            if !known.contains(&pod.ifindex) {
+                pod.flags |= Pod::SLOW;
+                datapath.set_pod(&attachment.ips(), pod)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Programs that only look on.
     fn observers(&self) -> Vec<(Hook, u32)> {
-        let leaving = self
-            .neighbourhood
-            .interfaces()
-            .map(|ifindex| (Hook::ToUplink, ifindex));
+        let leaving = self.neighbourhood.links();
+        let leaving = leaving.map(|link| (Hook::ToUplink, link.index));
         [(Hook::ToPod, self.bridge.index)]
             .into_iter()
             .chain(leaving)
@@ -73,7 +99,7 @@ impl<'a> Places<'a> {
         let uplinks = self.neighbourhood.uplinks.iter();
         let uplinks = uplinks.map(|link| (Hook::FromUplink, link.index));
         let overlay = self.neighbourhood.overlay.iter();
-        let overlay = overlay.map(|link| (Hook::FromOverlay, link.index));
+        let overlay = overlay.map(|overlay| (Hook::FromOverlay, overlay.link.index));
         let pods = self.attachments.iter();
         let pods = pods.map(|attachment| (Hook::FromPod, attachment.ifindex));
         uplinks.chain(overlay).chain(pods).collect()
@@ -81,29 +107,29 @@ impl<'a> Places<'a> {
 }
 
 /// Brings the fast path up, or up to date: loads this build's programs, fills their maps, and attaches them or swaps
-/// them for those that are attached. Flows go on: packets find the old program or the new one, and what the stack
-/// translates is remembered before anything is redirected.
+/// them for those that are attached.
+///
+/// Flows go on. Packets find the old program or the new one. A pod that was on the plain bridge is first looked upon
+/// only; when what the stack translates for it is known, all that it sends and receives changes the path at once.
 pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     let settings = settings(plan);
     let (bpffs, network) = (&plan.datapath.bpffs, &plan.network);
     let datapath = Datapath::load(bpffs, network, &settings)?;
     fault!("setup-load");
     datapath.set_peers(&places.neighbourhood.entries())?;
-    for attachment in &places.attachments {
-        if let Some(pod) = attachment.pod(places.bridge) {
-            datapath.set_pod(&attachment.ips(), pod)?;
-        }
-    }
     let attached = datapath.attached()?;
-    let was_on = attached.iter().any(|(hook, _)| !hook.is_egress());
+    let was_on = !datapath.pods()?.is_empty();
+    places.introduce(&datapath)?;
     for (hook, ifindex) in places.observers() {
         datapath.attach(hook, ifindex, settings.attach)?;
     }
     fault!("setup-observers");
-    // Maps of another ABI leave their flows behind.
     let translated = remember_translated(&datapath)?;
     for (hook, ifindex) in places.redirectors() {
         attach_if_there(&datapath, hook, ifindex, &settings)?;
+    }
+    for (attachment, pod) in places.pods() {
+        datapath.set_pod(&attachment.ips(), pod)?;
     }
     if !was_on {
         // Until just now everything was the stack's; what it does not translate need not stay with it.
@@ -134,9 +160,30 @@ fn attach_if_there(
     }
 }
 
-/// Has the stack keep the flows that it translates; returns these.
+/// Has the stack keep the flows that it translates for pods of this node; returns these.
 fn remember_translated(datapath: &Datapath) -> Result<HashSet<Flow>> {
-    let flows = conntrack::translated_flows().context("conntrack: list")?;
+    let pods: HashSet<IpAddr> = datapath.pods()?.into_iter().map(|(ip, _)| ip).collect();
+    // Without conntrack nothing is translated.
+    let connections = match sysctl::get(TRACKED) {
+        Ok(_) if !pods.is_empty() => conntrack::translated()?,
+        _ => Vec::new(),
+    };
+    // What is sent in answer has the addresses and ports that pods know.
+    let answers = connections.iter().map(|connection| &connection.reply);
+    let flows: HashSet<Flow> = answers
+        .filter(|answer| pods.contains(&answer.source) || pods.contains(&answer.destination))
+        .map(flow)
+        .collect();
     datapath.remember(flows.iter().copied())?;
     Ok(flows)
+}
+
+fn flow(tuple: &conntrack::Tuple) -> Flow {
+    let end = |address: IpAddr, port: u16| End {
+        address: address.into(),
+        port: port.to_be_bytes(),
+    };
+    let source = end(tuple.source, tuple.source_port);
+    let destination = end(tuple.destination, tuple.destination_port);
+    Flow::new(tuple.protocol, source, destination).0
 }

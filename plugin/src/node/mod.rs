@@ -6,23 +6,28 @@
 //!                └─ not ready: lock alone, set up, lock shared
 //! ```
 
+mod attachment;
 mod bridge;
 mod control;
 mod fastpath;
+mod firewall;
+mod overlay;
 mod peers;
 mod plan;
 mod setup;
 mod store;
+pub mod watch;
 
 use anyhow::Result;
 use ipnetwork::IpNetwork;
 
 use self::setup::Changes;
 pub use self::{
+    attachment::Attachment,
     bridge::{Bridge, Conflict},
     control::{load, unload},
     plan::{BridgePlan, Plan},
-    store::{Attachment, Lock, Record, Store},
+    store::{Lock, Record, Store},
 };
 use crate::net::Netlink;
 

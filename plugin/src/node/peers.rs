@@ -1,31 +1,50 @@
-//! Finding the way to the peers: which link each node is on.
+//! Finding the way to the peers: which link each node is on, or that only the overlay leads there.
 
-use anyhow::{Result, ensure};
-use beeline_common::{Address, Peer};
+use anyhow::{Result, bail, ensure};
+use beeline_common::{Address, Mac, Peer};
 use ipnetwork::IpNetwork;
 
+use super::{
+    Plan,
+    overlay::{self, Overlay},
+};
 use crate::{
     datapath::config::{DatapathConf, PeerConf},
     net::{
         Netlink,
         link::Link,
+        neighbour::Neighbour,
+        overlay::overlay_hop,
         route::{Filter, PROTOCOL, Route},
     },
 };
+
+/// The MTU that the kernel gives a veth, which a pod's link does not exceed unless `mtu` says so.
+const DEFAULT_MTU: u32 = 1500;
 
 /// The peers and uplinks that were found, and what was not.
 #[derive(Debug, Default)]
 pub(super) struct Neighbourhood {
     pub(super) uplinks: Vec<Link>,
-    pub(super) overlay: Option<Link>,
-    pub(super) peers: Vec<(PeerConf, Link)>,
+    /// Peers on an uplink's own network.
+    native: Vec<(PeerConf, Link)>,
+    /// Peers that only the overlay leads to, with the links that its packets leave by.
+    remote: Vec<(PeerConf, Link)>,
+    pub(super) overlay: Option<Overlay>,
     pub(super) problems: Vec<String>,
+}
+
+/// How a peer is reached.
+enum Way {
+    Native(Link),
+    Overlay(Link),
 }
 
 impl Neighbourhood {
     /// Looks for the configured uplinks, and for the link that each peer's node is on. Where no uplinks are
-    /// configured, the links that lead to peers are the uplinks.
-    pub(super) async fn find(netlink: &Netlink, conf: &DatapathConf) -> Result<Self> {
+    /// configured, the links that lead to neighbours are the uplinks. The overlay's device is found if it is there.
+    pub(super) async fn find(netlink: &Netlink, plan: &Plan) -> Result<Self> {
+        let conf = &plan.datapath;
         let mut found = Self::default();
         for name in &conf.uplinks {
             match netlink.link(name).await? {
@@ -35,71 +54,139 @@ impl Neighbourhood {
                     .push(format!("uplink {name:?}: no such interface")),
             }
         }
-        let any = conf.uplinks.is_empty();
         for peer in &conf.peers {
-            match found.link_to(netlink, peer, any).await {
-                Ok(link) => found.peers.push((*peer, link)),
+            match found.way_to(netlink, conf, peer).await {
+                Ok(Way::Native(link)) => found.native.push((*peer, link)),
+                Ok(Way::Overlay(link)) => found.remote.push((*peer, link)),
                 Err(problem) => found
                     .problems
                     .push(format!("peer {}: node {}: {problem}", peer.cidr, peer.node)),
             }
         }
+        if let Some(conf) = conf.overlay {
+            let link = netlink.link(&overlay::name(&plan.network)).await?;
+            found.overlay = link.map(|link| Overlay { conf, link });
+        }
         Ok(found)
     }
 
-    async fn link_to(&mut self, netlink: &Netlink, peer: &PeerConf, any: bool) -> Result<Link> {
-        let route = netlink.route_to(peer.node).await?;
-        let Some(route) = route else {
-            anyhow::bail!("no route");
+    async fn way_to(
+        &mut self,
+        netlink: &Netlink,
+        conf: &DatapathConf,
+        peer: &PeerConf,
+    ) -> Result<Way> {
+        let Some(route) = netlink.route_to(peer.node).await? else {
+            bail!("no route");
         };
-        ensure!(
-            route.gateway.is_none(),
-            "is behind a router, native routing needs it on an uplink's own network"
-        );
-        let known = |link: &&Link| link.index == route.interface;
-        if let Some(link) = self.uplinks.iter().find(known) {
-            return Ok(link.clone());
-        }
-        ensure!(any, "is on none of the uplinks");
         let link = netlink.link_at(route.interface).await?;
         let Some(link) = link else {
-            anyhow::bail!("its link is gone");
+            bail!("its link is gone");
         };
         ensure!(link.name != "lo", "is this node itself");
-        self.uplinks.push(link.clone());
-        Ok(link)
+        let one_family = peer.cidr.is_ipv4() == peer.node.is_ipv4();
+        let native = route.gateway.is_none() && one_family;
+        match conf.overlay {
+            Some(overlay) if overlay.always || !native => return Ok(Way::Overlay(link)),
+            Some(_) => {}
+            None => ensure!(
+                native,
+                "is behind a router, native routing needs it on an uplink's own network; \
+                 datapath.overlay reaches it"
+            ),
+        }
+        if !self.uplinks.iter().any(|known| known.index == link.index) {
+            ensure!(conf.uplinks.is_empty(), "is on none of the uplinks");
+            self.uplinks.push(link.clone());
+        }
+        Ok(Way::Native(link))
     }
 
-    /// The indices of all interfaces that lead to other nodes.
-    pub(super) fn interfaces(&self) -> impl Iterator<Item = u32> {
-        let links = self.uplinks.iter().chain(&self.overlay);
-        links.map(|link| link.index)
+    /// Makes the overlay's device if peers need it; says its index if it was created.
+    pub(super) async fn ensure_overlay(
+        &mut self,
+        netlink: &Netlink,
+        plan: &Plan,
+    ) -> Result<Option<u32>> {
+        let (Some(conf), Some((peer, _))) = (plan.datapath.overlay, self.remote.first()) else {
+            return Ok(None);
+        };
+        // The narrowest of the links that its packets may leave by.
+        let links = self.remote.iter().map(|(_, link)| link);
+        let Some(uplink) = links.min_by_key(|link| link.mtu) else {
+            return Ok(None);
+        };
+        let (overlay, created) = overlay::ensure(netlink, plan, conf, uplink, peer).await?;
+        let index = overlay.link.index;
+        self.overlay = Some(overlay);
+        Ok(created.then_some(index))
+    }
+
+    /// The MTU that a pod's link must have so that all that it sends fits the way to every peer; none if the kernel's
+    /// own does.
+    pub(super) fn pod_mtu(&self) -> Option<u32> {
+        let links = self.native.iter().map(|(_, link)| link.mtu);
+        let overlay = self.overlay.iter().map(|overlay| overlay.link.mtu);
+        links.chain(overlay).min().filter(|mtu| *mtu < DEFAULT_MTU)
+    }
+
+    /// All interfaces that lead to other nodes.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        let overlay = self.overlay.iter().map(|overlay| &overlay.link);
+        self.uplinks.iter().chain(overlay)
+    }
+
+    /// The peers that can be reached.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &PeerConf> {
+        self.native.iter().chain(&self.remote).map(|(peer, _)| peer)
     }
 
     /// The peers as the fast path needs them.
     pub(super) fn entries(&self) -> Vec<(IpNetwork, Peer)> {
-        let entry = |(peer, link): &(PeerConf, Link)| {
-            let node = Peer {
+        let native = self.native.iter().map(|(peer, link)| {
+            let entry = Peer {
                 node: Address::from(peer.node),
                 ifindex: link.index,
                 mtu: link.mtu,
                 vni: 0,
-                mac: beeline_common::Mac::default(),
-                source: beeline_common::Mac::default(),
+                mac: Mac::default(),
+                source: Mac::default(),
             };
-            (peer.cidr, node)
-        };
-        self.peers.iter().map(entry).collect()
+            (peer.cidr, entry)
+        });
+        let remote = self.overlay.iter().flat_map(|overlay| {
+            let peers = self.remote.iter();
+            peers.map(|(peer, _)| (peer.cidr, overlay.entry(peer)))
+        });
+        native.chain(remote).collect()
     }
 
     /// The peers as the slow path needs them.
     pub(super) fn routes(&self) -> Vec<Route> {
-        let route = |(peer, link): &(PeerConf, Link)| Route {
+        let native = self.native.iter().map(|(peer, link)| Route {
             protocol: PROTOCOL,
             ..Route::new(peer.cidr, Some(peer.node), link.index)
-        };
-        self.peers.iter().map(route).collect()
+        });
+        let remote = self.overlay.iter().flat_map(|overlay| {
+            let peers = self.remote.iter();
+            peers.map(|(peer, _)| overlay.route(peer))
+        });
+        native.chain(remote).collect()
     }
+
+    /// The overlay's device, and whom it has to know.
+    pub(super) fn neighbours(&self) -> Option<(u32, Vec<Neighbour>)> {
+        let overlay = self.overlay.as_ref()?;
+        let peers = self.remote.iter();
+        let neighbours = peers.map(|(peer, _)| overlay.neighbour(peer)).collect();
+        Some((overlay.link.index, neighbours))
+    }
+}
+
+/// Whether a route is one of ours to the peer.
+pub(super) fn leads_to(route: &Route, peer: &PeerConf) -> bool {
+    let hops = [peer.node, overlay_hop(peer.cidr, peer.node)];
+    route.destination == peer.cidr && route.gateway.is_some_and(|hop| hops.contains(&hop))
 }
 
 /// beeline's own routes in the kernel.

@@ -8,10 +8,14 @@ use super::{
     Plan, Record, Store,
     bridge::{self, Bridge},
     fastpath::{self, Places},
-    peers::{Neighbourhood, installed_routes},
+    firewall, overlay,
+    peers::{Neighbourhood, installed_routes, leads_to},
 };
 use crate::{
-    datapath::{Datapath, config::Mode},
+    datapath::{
+        Datapath,
+        config::{Mode, OverlayConf},
+    },
     net::{Netlink, route::Route, sysctl},
     nft::Masquerade,
 };
@@ -23,6 +27,7 @@ pub(super) const OFF: &str = "turned off by `beeline unload`; `beeline load` tur
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     bridge: Option<u32>,
+    overlay: Option<u32>,
     routes: Vec<Route>,
     masquerade: bool,
     datapath: bool,
@@ -79,19 +84,17 @@ async fn peers_reachable(
     let mut reachable = plan.peers().to_vec();
     if !record.problems.is_empty() {
         // A peer that had a problem may have none by now.
-        let found = Neighbourhood::find(netlink, &plan.datapath).await?;
+        let found = Neighbourhood::find(netlink, plan).await?;
         if found.problems != record.problems {
             return Ok(false);
         }
-        reachable = found.peers.into_iter().map(|(peer, _)| peer).collect();
+        reachable = found.peers().copied().collect();
     }
     let installed = installed_routes(netlink).await?;
     let settled = reachable.iter().all(|peer| {
-        let to_peer =
-            |route: &&Route| route.destination == peer.cidr && route.gateway == Some(peer.node);
-        installed
-            .iter()
-            .find(to_peer)
+        let mut routes = installed.iter();
+        routes
+            .find(|route| leads_to(route, peer))
             .is_some_and(|route| attached(Hook::ToUplink, route.interface))
     });
     Ok(settled)
@@ -129,13 +132,20 @@ async fn attempt(
     for key in forwarding(plan) {
         sysctl::ensure(key, "1")?;
     }
-    let neighbourhood = Neighbourhood::find(netlink, &plan.datapath).await?;
+    let mut neighbourhood = Neighbourhood::find(netlink, plan).await?;
+    remove_former_overlay(netlink, plan, store).await?;
+    changes.overlay = neighbourhood.ensure_overlay(netlink, plan).await?;
+    fault!("setup-overlay");
     install_routes(netlink, plan, store, &neighbourhood, changes).await?;
     fault!("setup-routes");
     apply_masquerade(plan, changes)?;
     fault!("setup-masquerade");
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
+    let firewall = match plan.datapath.mode {
+        Mode::Bridge => Vec::new(),
+        Mode::Auto | Mode::Ebpf => firewall::defeated(plan, &neighbourhood),
+    };
     let degraded = match plan.datapath.mode {
         Mode::Bridge => None,
         _ if off => Some(OFF.to_owned()),
@@ -146,14 +156,20 @@ async fn attempt(
             load(plan, &places, changes)?;
             None
         }
+        Mode::Auto if !firewall.is_empty() => {
+            unload(plan)?;
+            Some(firewall::reason(&firewall))
+        }
         Mode::Auto => load(plan, &places, changes)
             .err()
             .map(|error| format!("{error:#}")),
     };
     let record = Record {
         plan: plan.clone(),
+        pod_mtu: neighbourhood.pod_mtu(),
         degraded,
         problems: neighbourhood.problems,
+        firewall,
         off,
     };
     // Once: at set-up, not at every ADD.
@@ -194,6 +210,11 @@ async fn install_routes(
     if plan.peers().is_empty() && former.is_empty() {
         return Ok(());
     }
+    if let Some((index, neighbours)) = neighbourhood.neighbours() {
+        for neighbour in neighbours {
+            netlink.replace_neighbour(index, neighbour).await?;
+        }
+    }
     let installed = installed_routes(netlink).await?;
     for route in neighbourhood.routes() {
         let known = |other: &Route| {
@@ -216,6 +237,21 @@ async fn install_routes(
         if was && !is {
             netlink.delete_route(&route).await?;
         }
+    }
+    Ok(())
+}
+
+/// Removes the device of an overlay that there is none of any more, or whose port has changed; its routes go with it.
+async fn remove_former_overlay(netlink: &Netlink, plan: &Plan, store: &Store) -> Result<()> {
+    let former = store
+        .record()
+        .and_then(|record| record.plan.datapath.overlay);
+    let port = |conf: OverlayConf| conf.port;
+    if former.is_some()
+        && former.map(port) != plan.datapath.overlay.map(port)
+        && let Some(link) = netlink.link(&overlay::name(&plan.network)).await?
+    {
+        netlink.delete(link.index).await?;
     }
     Ok(())
 }
@@ -246,11 +282,17 @@ fn load(plan: &Plan, places: &Places<'_>, changes: &mut Changes) -> Result<()> {
     let up = fastpath::bring_up(plan, places);
     if up.is_err() && fresh {
         changes.datapath = false;
-        if let Some(datapath) = Datapath::open(&plan.datapath.bpffs, &plan.network) {
-            datapath.unload().context("after a failure: unload")?;
-        }
+        unload(plan).context("after a failure: unload")?;
     }
     up
+}
+
+/// Takes the fast path off, if it is there.
+pub(super) fn unload(plan: &Plan) -> Result<()> {
+    match Datapath::open(&plan.datapath.bpffs, &plan.network) {
+        Some(datapath) => datapath.unload(),
+        None => Ok(()),
+    }
 }
 
 /// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the
@@ -262,16 +304,17 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
             tracing::warn!(network, "roll-back: {error:#}");
         }
     };
-    if changes.datapath
-        && let Some(datapath) = Datapath::open(&plan.datapath.bpffs, network)
-    {
-        log(datapath.unload());
+    if changes.datapath {
+        log(unload(plan));
     }
     if changes.masquerade {
         log(masquerade(plan).delete());
     }
     for route in &changes.routes {
         log(netlink.delete_route(route).await);
+    }
+    if let Some(index) = changes.overlay {
+        log(netlink.delete(index).await);
     }
     for (index, gateway) in &changes.gateways {
         log(netlink.delete_address(*index, *gateway).await);

@@ -4,6 +4,8 @@
 //! lock                          ADD and DEL hold it shared, set-up holds it alone
 //! node.json                     Record: what the node was set up for, and what did not work
 //! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
+//! slow/<cid>:<ifname>           why that pod takes the slow path
+//! watch                         the process that watches new pods holds it alone
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
@@ -11,22 +13,19 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
-    net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result};
-use beeline_common::{self as abi, Pod};
-use ipnetwork::IpNetwork;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg, OFlag},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Bridge, Plan};
-use crate::net::mac::Mac;
+use super::{Attachment, Plan};
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,12 +36,26 @@ pub struct Record {
     pub degraded: Option<String>,
     /// What else did not work: peers that no route leads to, uplinks that are missing.
     pub problems: Vec<String>,
+    /// The MTU that the way to the peers leaves pods, in bytes, if it is less than the kernel's own.
+    #[serde(default)]
+    pub pod_mtu: Option<u32>,
+    /// What in netfilter the fast path would defeat, or does where `mode` is `ebpf`.
+    #[serde(default)]
+    pub firewall: Vec<String>,
     /// Whether an administrator turned the fast path off.
     #[serde(default)]
     pub off: bool,
 }
 
 impl Record {
+    /// What the fast path knowingly defeats.
+    pub fn bypassed(&self) -> &[String] {
+        match self.degraded {
+            None => &self.firewall,
+            Some(_) => &[],
+        }
+    }
+
     /// Logs what does not work.
     pub fn warn(&self) {
         let network = &self.plan.network;
@@ -52,52 +65,9 @@ impl Record {
         for problem in &self.problems {
             tracing::warn!(network, "{problem}");
         }
-    }
-}
-
-/// A pod's interface, and all that belongs to it on the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The runtime's container ID.
-    pub container_id: String,
-    /// The interface's name inside the pod.
-    pub ifname: String,
-    /// The name of the host veth.
-    pub host_veth: String,
-    /// The host veth's interface index; 0 until it exists.
-    pub ifindex: u32,
-    /// The pod's addresses.
-    pub addresses: Vec<IpNetwork>,
-    /// The path of the pod's network namespace.
-    pub netns: String,
-    /// Whether the fast path's programs know the pod.
-    pub fast_path: bool,
-    /// The container veth's address; not known of attachments that an older beeline made.
-    #[serde(default)]
-    pub mac: Option<Mac>,
-    /// Whether the pod exchanges no packets with others of its kind.
-    #[serde(default)]
-    pub isolated: bool,
-    /// Why the pod takes the slow path all the same, if it does.
-    #[serde(default)]
-    pub slow: Option<String>,
-}
-
-impl Attachment {
-    /// The pod's addresses without prefix lengths.
-    pub fn ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().map(IpNetwork::ip).collect()
-    }
-
-    /// The pod as the fast path needs it, unless its MAC is not known.
-    pub fn pod(&self, bridge: &Bridge) -> Option<Pod> {
-        let flag = |set, flag| if set { flag } else { 0 };
-        Some(Pod {
-            ifindex: self.ifindex,
-            flags: flag(self.isolated, Pod::ISOLATED) | flag(self.slow.is_some(), Pod::SLOW),
-            mac: abi::Mac(self.mac?.0),
-            gateway: abi::Mac(bridge.mac.0),
-        })
+        for rule in self.bypassed() {
+            tracing::warn!(network, "the fast path passes by a firewall: {rule}");
+        }
     }
 }
 
@@ -139,19 +109,24 @@ impl Store {
         self.lock(FlockArg::LockExclusive)
     }
 
+    /// The lock of whoever watches the network's pods; `None` if somebody has it.
+    pub fn lock_watch(&self) -> Result<Option<Lock>> {
+        let path = self.root.join("watch");
+        let context = || format!("{}: lock", path.display());
+        let file = lock_file(&path).with_context(context)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(context),
+        }
+    }
+
     fn lock(&self, how: FlockArg) -> Result<Lock> {
         let path = self.root.join("lock");
         let context = || format!("{}: lock", path.display());
         loop {
             make_directory(&self.root)?;
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
-                .open(&path);
-            let file = match file {
+            let file = match lock_file(&path) {
                 // The last ADD or DEL removed the directory in between.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 file => file.with_context(context)?,
@@ -179,7 +154,10 @@ impl Store {
 
     /// The attachment, if there is one.
     pub fn attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Attachment>> {
-        read(&self.attachment_path(container_id, ifname))
+        let attachment: Option<Attachment> = read(&self.attachment_path(container_id, ifname))?;
+        attachment
+            .map(|attachment| self.with_slow(attachment))
+            .transpose()
     }
 
     /// All attachments; files that cannot be read as such are left out.
@@ -191,7 +169,8 @@ impl Store {
         };
         let mut attachments: Vec<Attachment> = entries
             .filter_map(|entry| read(&entry.ok()?.path()).ok().flatten())
-            .collect();
+            .map(|attachment| self.with_slow(attachment))
+            .collect::<Result<_>>()?;
         attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         Ok(attachments)
     }
@@ -203,9 +182,40 @@ impl Store {
         write(&path, attachment)
     }
 
+    /// Writes down why a pod takes the slow path, or that it does not any more.
+    pub fn save_slow(&self, attachment: &Attachment) -> Result<()> {
+        let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
+        let path = self.slow_path(container_id, ifname);
+        let Some(reason) = &attachment.slow else {
+            return remove(&path);
+        };
+        make_directory(&self.root.join("slow"))?;
+        write(&path, reason)?;
+        // A DEL may have come first.
+        if !self.attachment_path(container_id, ifname).exists() {
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// When an attachment last came or went; `None` if the network is gone.
+    pub fn attachments_changed(&self) -> Option<SystemTime> {
+        let directory = fs::metadata(self.root.join("attachments")).ok()?;
+        directory.modified().ok()
+    }
+
     /// Forgets an attachment; not there is success.
     pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
+        remove(&self.slow_path(container_id, ifname))?;
         remove(&self.attachment_path(container_id, ifname))
+    }
+
+    fn with_slow(&self, attachment: Attachment) -> Result<Attachment> {
+        let path = self.slow_path(&attachment.container_id, &attachment.ifname);
+        Ok(Attachment {
+            slow: read(&path)?,
+            ..attachment
+        })
     }
 
     /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one.
@@ -225,9 +235,13 @@ impl Store {
     }
 
     fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        // A colon can be in neither of them.
-        let name = format!("{container_id}:{ifname}");
+        let name = file_name(container_id, ifname);
         self.root.join("attachments").join(name)
+    }
+
+    fn slow_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        let name = file_name(container_id, ifname);
+        self.root.join("slow").join(name)
     }
 }
 
@@ -245,6 +259,21 @@ impl Lock {
             Err(errno) => Err(errno).context("lock: take alone"),
         }
     }
+}
+
+fn file_name(container_id: &str, ifname: &str) -> String {
+    // A colon can be in neither of them.
+    format!("{container_id}:{ifname}")
+}
+
+fn lock_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+        .open(path)
 }
 
 fn make_directory(path: &Path) -> Result<()> {

@@ -156,12 +156,8 @@ impl Samples {
 impl Subject {
     fn new(contender: &'static str, plugin: Plugin, masquerade: bool) -> Result<Self> {
         let masq = if masquerade { "masq" } else { "plain" };
-        let topology = Topology::new(&TopologySpec {
-            prefix: prefix(&format!("add-{contender}-{masq}")),
-            nodes: 1,
-            plugin,
-            mode: "auto".to_owned(),
-        })?;
+        let prefix = prefix(&format!("add-{contender}-{masq}"));
+        let topology = Topology::new(&TopologySpec::new(prefix, 1, plugin))?;
         let [node] = topology.take();
         let change = |plugin: &mut serde_json::Value| {
             plugin["ipMasq"] = json!(masquerade);
@@ -187,11 +183,7 @@ impl Subject {
     fn sandbox(&self, mode: &str, number: u32) -> Result<Sandbox> {
         let name = format!("{}-{mode}{number}", self.node.name());
         let namespace = Namespace::create(&name, Ipv6::Disabled)?;
-        let attachment = Attachment {
-            container_id: name,
-            ifname: "eth0".to_owned(),
-            netns: namespace.path(),
-        };
+        let attachment = Attachment::new(name, namespace.path());
         Ok(Sandbox {
             attachment,
             _namespace: namespace,

@@ -1,8 +1,7 @@
 //! A contender as it stands: its namespaces, and the ends that traffic runs between.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
 
@@ -11,6 +10,7 @@ use super::types::Place;
 use crate::icmp::{self, Echo};
 use crate::netns::Namespace;
 use crate::pod::Pod;
+use crate::services::filter_bridged;
 use crate::topology::{BENCH_PREFIX, Topology};
 use crate::{conntrack, datapath};
 
@@ -18,11 +18,12 @@ use crate::{conntrack, datapath};
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
     pub(super) namespace: &'a Namespace,
-    pub(super) ip: Ipv4Addr,
+    pub(super) ip: IpAddr,
 }
 
 impl<'a> End<'a> {
-    fn new(namespace: &'a Namespace, ip: Ipv4Addr) -> Self {
+    fn new(namespace: &'a Namespace, ip: impl Into<IpAddr>) -> Self {
+        let ip = ip.into();
         Self { namespace, ip }
     }
 }
@@ -171,14 +172,4 @@ impl Arena {
     pub(super) fn down(self) -> Result<()> {
         self.pods.into_iter().try_for_each(Pod::delete)
     }
-}
-
-/// Has bridged packets pass iptables or not; returns whether that is so.
-fn filter_bridged(namespace: &Namespace, filter: bool) -> Result<bool> {
-    const SYSCTL: &str = "net/bridge/bridge-nf-call-iptables";
-    if !namespace.within(|| Path::new("/proc/sys").join(SYSCTL).exists()) {
-        return Ok(!filter);
-    }
-    namespace.write_sysctl(SYSCTL, if filter { "1" } else { "0" })?;
-    Ok(true)
 }

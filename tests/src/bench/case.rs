@@ -120,7 +120,7 @@ impl Round<'_> {
 type Transactions = fn(
     &crate::netns::Namespace,
     &crate::netns::Namespace,
-    std::net::Ipv4Addr,
+    std::net::IpAddr,
     Duration,
     Option<usize>,
 ) -> Result<rr::Report>;

@@ -1,5 +1,6 @@
 //! Who is compared: each a way to join two ends, on one node and across nodes, built on the harness's own topology.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -119,12 +120,7 @@ impl Pods {
 }
 
 fn topology(name: &str, plugin: Plugin) -> Result<Topology> {
-    Topology::new(&TopologySpec {
-        prefix: prefix(name),
-        nodes: 2,
-        plugin,
-        mode: "auto".to_owned(),
-    })
+    Topology::new(&TopologySpec::new(prefix(name), 2, plugin))
 }
 
 /// Two ends with nothing but a veth pair between them.
@@ -149,19 +145,21 @@ fn veth(prefix: &str) -> Result<Arena> {
 
 /// Replaces a node's routes to its peers by an overlay, as flannel sets one up, and its pods' MTU.
 fn vxlan(node: &Node) -> Result<()> {
-    let mac = |index: u8| format!("02:00:00:00:01:{index:02x}");
-    let own = u8::try_from(node.index())?;
+    let mac = |host: IpAddr| match host {
+        IpAddr::V4(host) => format!("02:00:00:00:01:{:02x}", host.octets()[3]),
+        IpAddr::V6(host) => format!("02:00:00:00:01:{:02x}", host.octets()[15]),
+    };
     let mut commands = vec![
         format!(
             "link add flannel.1 address {} mtu 1450 type vxlan id 1 local {} dev eth0 dstport 8472 nolearning",
-            mac(own),
+            mac(node.address()),
             node.address()
         ),
         format!("address add {}/32 dev flannel.1", node.pod_cidr().network()),
         "link set flannel.1 up".to_owned(),
     ];
     for peer in node.peers() {
-        let (gateway, mac) = (peer.cidr.network(), mac(peer.node.octets()[3] - 10));
+        let (gateway, mac) = (peer.cidr.network(), mac(peer.node));
         commands.extend([
             format!("neighbour replace {gateway} lladdr {mac} dev flannel.1 nud permanent"),
             format!(
@@ -172,7 +170,7 @@ fn vxlan(node: &Node) -> Result<()> {
     }
     exec::ip_batch(node.netns(), &commands)?;
     for peer in node.peers() {
-        let mac = mac(peer.node.octets()[3] - 10);
+        let mac = mac(peer.node);
         let entry = ["fdb", "append", &mac, "dev", "flannel.1", "dst"];
         let address = peer.node.to_string();
         exec::stdout(node.netns().command("bridge").args(entry).arg(address))?;

@@ -15,7 +15,7 @@ mod case;
 mod contender;
 mod empty;
 mod host;
-mod kube_proxy;
+pub mod kube_proxy;
 mod options;
 mod program;
 mod progress;

@@ -98,12 +98,7 @@ fn show(options: &Options) -> Result<(String, Vec<String>)> {
         "beeline demo: nodes: {nodes}, pods on each: {pods}, plugin: {}\n",
         plugin.path().display()
     );
-    let spec = TopologySpec {
-        prefix: DEMO_PREFIX.to_owned(),
-        nodes,
-        plugin,
-        mode: "auto".to_owned(),
-    };
+    let spec = TopologySpec::new(DEMO_PREFIX, nodes, plugin);
     let cluster = Cluster::up(&spec, |_| pods)?;
     cluster.print();
     println!();
@@ -115,10 +110,8 @@ fn show(options: &Options) -> Result<(String, Vec<String>)> {
     let prefix = format!("{DEMO_PREFIX}-base");
     let plugin = options.baseline_plugin()?;
     let spec = TopologySpec {
-        prefix,
-        nodes: nodes.min(2),
-        plugin,
         mode: "bridge".to_owned(),
+        ..TopologySpec::new(prefix, nodes.min(2), plugin)
     };
     let plain = Cluster::up(&spec, |_| pods.min(2)).context("baseline")?;
     let names = [options.baseline_name(), "beeline"];

@@ -146,11 +146,7 @@ fn missing_variables_are_named_with_code_4() {
 fn an_unknown_command_has_code_4() {
     let (_topology, node) = one_node();
     let netns = node.netns().path();
-    let who = Attachment {
-        container_id: "pod".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns,
-    };
+    let who = Attachment::new("pod", netns);
     let stdin = node.config().stdin().to_string();
     node.runtime()
         .call("PAINT", &who, stdin.as_bytes())
@@ -161,11 +157,7 @@ fn an_unknown_command_has_code_4() {
 #[test]
 fn an_unknown_version_has_code_1() {
     let (_topology, node) = one_node();
-    let who = Attachment {
-        container_id: "pod".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns: "/run/x".into(),
-    };
+    let who = Attachment::new("pod", "/run/x");
     let stdin = node.config().version("9.9.9").stdin().to_string();
     node.runtime()
         .call("ADD", &who, stdin.as_bytes())

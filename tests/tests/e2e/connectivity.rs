@@ -1,9 +1,13 @@
 //! Who reaches whom.
 
+use std::time::Duration;
+
 use beeline_tests::icmp::{self, Echo};
+use beeline_tests::plan::{self, Families, Underlay};
+use beeline_tests::topology::TopologySpec;
 use beeline_tests::traffic::{tcp_echo, tcp_transfer, udp_echo};
 
-use crate::fixture::{one_node, topology, two_nodes};
+use crate::fixture::{build, one_node, spec, topology, two_nodes};
 
 #[test]
 fn pods_on_one_node_reach_each_other() {
@@ -120,4 +124,35 @@ fn a_large_transfer_arrives_unchanged_across_nodes() {
         16 << 20,
     )
     .expect("back");
+}
+
+#[test]
+fn a_node_behind_a_router_is_reached_but_not_its_pods() {
+    let topology = build(&TopologySpec {
+        families: Families::Dual,
+        underlay: Underlay::Router,
+        ..spec(2)
+    });
+    let [a, b] = topology.take();
+    let (pod, far) = (a.add_pod("pod"), b.add_pod("far"));
+    assert!(
+        pod.add_stderr().contains("behind a router"),
+        "stderr says why: {:?}",
+        pod.add_stderr()
+    );
+    for family in Families::Dual.list() {
+        let ping = icmp::ping(a.netns(), &Echo::to(b.address_of(*family)));
+        assert_eq!(ping.assert_received().ttls, [63], "the router's one less");
+        pod.ping(b.address_of(*family), 1).assert_received();
+        pod.ping(plan::outside(*family), 1).assert_received();
+        let ping = pod.echo(&Echo {
+            timeout: Duration::from_millis(300),
+            ..Echo::to(far.ip_of(*family))
+        });
+        assert_eq!(
+            ping.received(),
+            0,
+            "the router has no route to pods: {ping}"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! Which path packets take.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use beeline_tests::datapath::{FROM_UPLINK, TO_PEER, TO_POD, growth};
@@ -10,14 +11,14 @@ use beeline_tests::snapshot::Snapshot;
 
 use crate::fixture::{one_node, two_nodes};
 
-/// Runs `traffic` after a first exchange; returns which counters of the node grew.
+/// Runs traffic after a first exchange; returns which counters of the node grew.
 #[track_caller]
-fn assert_no_slow_path(node: &Arc<Node>, client: &Pod, server: &Pod) -> Vec<String> {
-    client.ping(server.ip(), 2).assert_received();
+pub(crate) fn assert_no_slow_path(node: &Arc<Node>, client: &Pod, server: IpAddr) -> Vec<String> {
+    client.ping(server, 2).assert_received();
     let before = node.counters().expect("counters");
     let proof = Proof::begin(node).expect("proof");
     let start = proof.read().expect("proof");
-    client.ping(server.ip(), 10).assert_received();
+    client.ping(server, 10).assert_received();
     let took = proof.read().expect("proof") - start;
     assert!(
         took.is_untouched(),
@@ -36,7 +37,7 @@ fn assert_no_slow_path(node: &Arc<Node>, client: &Pod, server: &Pod) -> Vec<Stri
 fn packets_between_pods_of_one_node_take_the_fast_path() {
     let (_topology, node) = one_node();
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
-    let grown = assert_no_slow_path(&node, &client, &server);
+    let grown = assert_no_slow_path(&node, &client, server.ip());
     assert!(grown.contains(&TO_POD.to_owned()), "{grown:?}");
 }
 
@@ -45,7 +46,7 @@ fn packets_between_nodes_take_the_fast_path_on_both() {
     let (_topology, [a, b]) = two_nodes();
     let (client, server) = (a.add_pod("client"), b.add_pod("server"));
     for node in [&a, &b] {
-        let grown = assert_no_slow_path(node, &client, &server);
+        let grown = assert_no_slow_path(node, &client, server.ip());
         for counter in [TO_PEER, FROM_UPLINK] {
             assert!(
                 grown.contains(&counter.to_owned()),

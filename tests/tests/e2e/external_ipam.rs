@@ -1,6 +1,6 @@
 //! Other IPAM plugins: addresses from the distribution's `static`, and the files shared with its `host-local`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use beeline_tests::snapshot::Snapshot;
@@ -76,8 +76,11 @@ fn the_reference_allocator_and_ours_share_their_files() {
     let theirs = reference("ADD");
     let second = node.add_pod("second");
     let [one, two, three] = [2, 3, 4].map(|host| {
-        let [a, b, c, _] = node.gateway().octets();
-        Ipv4Addr::new(a, b, c, host)
+        let IpAddr::V4(gateway) = node.gateway() else {
+            panic!("{}: not of IPv4", node.gateway());
+        };
+        let [a, b, c, _] = gateway.octets();
+        IpAddr::from([a, b, c, host])
     });
     assert_eq!((first.ip(), second.ip()), (one, three));
     assert_eq!(theirs["ips"][0]["address"], format!("{two}/24"));

@@ -61,14 +61,14 @@ fn config(node: &Node) -> Value {
 }
 
 /// Has each step fail, and asserts that neither the node nor the sandbox shows a trace.
-fn assert_no_trace_of_add(node: &Arc<Node>, steps: &[String]) {
-    let (build, config) = (faulty_build(), config(node));
+fn assert_no_trace_of_add(node: &Arc<Node>, config: &Value, steps: &[String]) {
+    let build = faulty_build();
     let (namespace, attachment) = sandbox(node);
     let before = Snapshot::of(node);
     for step in steps {
         let outcome = node
             .runtime()
-            .faulty(&build, step, "ADD", &attachment, &config)
+            .faulty(&build, step, "ADD", &attachment, config)
             .expect("executed, with one JSON document");
         let message = outcome.expect_error(&[999]);
         assert!(message.contains(step.as_str()), "{step}: {message}");
@@ -91,7 +91,7 @@ fn assert_only_loopback(namespace: &Namespace, step: &str) {
 fn an_add_that_fails_at_any_step_leaves_a_new_node_as_it_was() {
     let (_topology, [node, _other]) = two_nodes();
     let steps = [steps("setup-"), steps("add-")].concat();
-    assert_no_trace_of_add(&node, &steps);
+    assert_no_trace_of_add(&node, &config(&node), &steps);
 }
 
 #[test]
@@ -100,15 +100,28 @@ fn an_add_that_fails_at_any_step_leaves_a_node_with_pods_as_it_was() {
     let install = |node: &Arc<Node>| node.config().mode("ebpf").install().expect("install");
     install(&node);
     let (first, far) = (node.add_pod("first"), other.add_pod("far"));
-    assert_no_trace_of_add(&node, &steps("add-"));
+    assert_no_trace_of_add(&node, &config(&node), &steps("add-"));
     first.ping(far.ip(), 1).assert_received();
+}
+
+#[test]
+fn an_add_that_fails_leaves_no_check_of_macs() {
+    let (_topology, [node, _other]) = two_nodes();
+    let checking = |mode| {
+        let config = node.config().mode(mode);
+        config.with(|plugin| plugin["macspoofchk"] = true.into())
+    };
+    // The table of all checks stays, as with the reference plugin.
+    checking("ebpf").install().expect("install");
+    let _first = node.add_pod("first");
+    assert_no_trace_of_add(&node, &checking("ebpf").stdin(), &steps("add-"));
 }
 
 #[test]
 fn an_add_succeeds_after_one_that_failed() {
     let (_topology, [node, _other]) = two_nodes();
     let steps = [steps("setup-"), steps("add-")].concat();
-    assert_no_trace_of_add(&node, &steps);
+    assert_no_trace_of_add(&node, &config(&node), &steps);
     let (one, two) = (node.add_pod("one"), node.add_pod("two"));
     one.ping(two.ip(), 1).assert_received();
 }

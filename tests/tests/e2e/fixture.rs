@@ -1,21 +1,34 @@
 //! What all tests start from.
+//!
+//! `BEELINE_MODE` is the `datapath.mode` of the nodes, `auto` by default: what works on the plain bridge (`bridge`) must
+//! work with the fast path, but for the tests that look for the fast path itself.
 
 use std::sync::Arc;
 
 use beeline_tests::node::Node;
+use beeline_tests::plan::Families;
 use beeline_tests::topology::{Plugin, Topology, TopologySpec, unique_prefix};
 
 /// A topology of this test's own, each node configured as by default.
 #[track_caller]
 pub(crate) fn topology(nodes: usize) -> Topology {
+    build(&spec(nodes))
+}
+
+/// What [`topology`] builds, to change.
+#[track_caller]
+pub(crate) fn spec(nodes: usize) -> TopologySpec {
     let plugin = Plugin::from_env().unwrap_or_else(|error| panic!("{error:#}"));
-    let spec = TopologySpec {
-        prefix: unique_prefix(),
-        nodes,
-        plugin,
-        mode: "auto".to_owned(),
-    };
-    Topology::new(&spec).unwrap_or_else(|error| panic!("topology: {error:#}"))
+    TopologySpec {
+        mode: std::env::var("BEELINE_MODE").unwrap_or_else(|_| "auto".to_owned()),
+        ..TopologySpec::new(unique_prefix(), nodes, plugin)
+    }
+}
+
+/// Builds a topology; panics if that fails.
+#[track_caller]
+pub(crate) fn build(spec: &TopologySpec) -> Topology {
+    Topology::new(spec).unwrap_or_else(|error| panic!("topology: {error:#}"))
 }
 
 /// A single node; keep the topology as long as it is used.
@@ -32,4 +45,20 @@ pub(crate) fn two_nodes() -> (Topology, [Arc<Node>; 2]) {
     let topology = topology(2);
     let nodes = topology.take();
     (topology, nodes)
+}
+
+/// As many nodes, with addresses of these families.
+#[track_caller]
+pub(crate) fn nodes_with<const N: usize>(families: Families) -> (Topology, [Arc<Node>; N]) {
+    let topology = build(&TopologySpec {
+        families,
+        ..spec(N)
+    });
+    let nodes = topology.take();
+    (topology, nodes)
+}
+
+/// Whether a node's pods shall be on the fast path.
+pub(crate) fn is_fast(node: &Node) -> bool {
+    node.mode() != "bridge" && !node.plugin().is_reference()
 }

@@ -43,12 +43,8 @@ fn deleting_three_times_succeeds_three_times() {
 fn deleting_what_was_never_added_succeeds() {
     let (_topology, node) = one_node();
     let before = Snapshot::of(&node);
-    let netns = "/run/netns/bl-never-there".into();
-    let never = Attachment {
-        container_id: "never".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns,
-    };
+    let netns = "/run/netns/bl-never-there";
+    let never = Attachment::new("never", netns);
     node.runtime()
         .del(&never, None)
         .expect("executed")

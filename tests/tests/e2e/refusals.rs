@@ -15,11 +15,7 @@ pub(crate) fn sandbox(node: &Node) -> (Namespace, Attachment) {
     let namespace =
         Namespace::create(&format!("{}-sandbox", node.name()), Ipv6::Disabled).expect("namespace");
     let container_id = namespace.name().to_owned();
-    let attachment = Attachment {
-        container_id,
-        ifname: "eth0".to_owned(),
-        netns: namespace.path(),
-    };
+    let attachment = Attachment::new(container_id, namespace.path());
     (namespace, attachment)
 }
 
@@ -53,11 +49,7 @@ fn an_occupied_bridge_name_is_refused() {
 fn an_unknown_namespace_is_refused() {
     let (_topology, node) = one_node();
     let netns = "/run/netns/bl-never-there";
-    let nowhere = Attachment {
-        container_id: "pod".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns: netns.into(),
-    };
+    let nowhere = Attachment::new("pod", netns);
     let message = refused(&node, &nowhere, &node.config().stdin().to_string(), &[8]);
     assert!(message.contains(netns), "the path is named: {message}");
 }
@@ -67,11 +59,7 @@ fn a_file_that_is_no_namespace_is_refused() {
     let (_topology, node) = one_node();
     let netns = node.directory().join("file");
     std::fs::write(&netns, "").expect("write");
-    let wrong = Attachment {
-        container_id: "pod".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns,
-    };
+    let wrong = Attachment::new("pod", netns);
     refused(&node, &wrong, &node.config().stdin().to_string(), &[8]);
 }
 

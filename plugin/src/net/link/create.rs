@@ -108,13 +108,8 @@ impl Netlink {
     /// A bridge's port needs no IPv6 address of its own; without one it sends the pod no ND or MLD packets.
     async fn settle_port(&self, index: u32, port: PortFlags) -> Result<()> {
         let mut message = LinkUnspec::new_with_index(index).build();
-        let silent = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         message.attributes.extend(port_info(port));
-        message
-            .attributes
-            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-                vec![silent],
-            )]));
+        message.attributes.push(without_ipv6_address());
         match self.request(RouteNetlinkMessage::NewLink(message), 0).await {
             Ok(_) => Ok(()),
             // No IPv6 in this kernel, or none at this MTU: there is nothing to silence.
@@ -162,7 +157,7 @@ impl VethSpec<'_> {
 }
 
 /// Adds what every new link is given.
-fn described(
+pub(super) fn described(
     builder: LinkMessageBuilder<LinkUnspec>,
     name: &str,
     mac: Mac,
@@ -173,6 +168,12 @@ fn described(
         Some(mtu) => builder.mtu(mtu),
         None => builder,
     }
+}
+
+/// The attribute that keeps a link from giving itself an IPv6 address.
+pub(super) fn without_ipv6_address() -> LinkAttribute {
+    let silent = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![silent])])
 }
 
 /// The attribute that sets a port's flags, if any is to be set.

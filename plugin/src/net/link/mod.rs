@@ -1,11 +1,11 @@
-//! Links: what there is, and changes to it. [`create`] makes new ones.
+//! Links: what there is, and changes to it. [`create`] and [`vxlan`] make new ones.
 
 use anyhow::{Context, Result};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridgePort, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
         LinkMessage, State,
     },
 };
@@ -17,8 +17,10 @@ use super::{Netlink, mac::Mac};
 pub mod create;
 #[cfg(test)]
 mod netns_tests;
+pub mod vxlan;
 
 pub use create::{AlreadyExists, VethSpec};
+pub use vxlan::{Vxlan, VxlanSpec};
 
 /// A network interface as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Link {
     pub promiscuous: bool,
     /// How it behaves as a bridge port; none if it is not one.
     pub port: Option<PortFlags>,
+    /// How it works as a VXLAN device; none if it is not one.
+    pub vxlan: Option<Vxlan>,
 }
 
 /// How a bridge port behaves.
@@ -227,6 +231,9 @@ impl Link {
         for info in infos {
             match info {
                 LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::Vxlan(attributes)) => {
+                    self.vxlan = Some(attributes.into());
+                }
                 LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => {
                     let mut flags = PortFlags::default();
                     for attribute in attributes {

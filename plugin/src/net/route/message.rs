@@ -6,12 +6,13 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
     route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope,
-        RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel,
+        RouteLwEnCapType, RouteLwTunnelEncap, RouteMessage, RouteMetric, RouteScope, RouteType,
+        RouteVia,
     },
 };
 
-use super::{Family, Filter, Route, RouteTo};
+use super::{Family, Filter, Route, RouteTo, Tunnel};
 use crate::net::family;
 
 impl Route {
@@ -28,6 +29,9 @@ impl Route {
             (None, Some(_)) => RouteScope::Universe,
             (None, None) => RouteScope::Link,
         };
+        if self.onlink {
+            header.flags |= RouteFlags::Onlink;
+        }
         // The kernel refuses a destination with host bits.
         message.attributes = vec![
             RouteAttribute::Destination(self.destination.network().into()),
@@ -42,6 +46,9 @@ impl Route {
                     _ => RouteAttribute::Gateway(gateway.into()),
                 }),
         );
+        message
+            .attributes
+            .extend(self.tunnel.iter().flat_map(Tunnel::attributes));
         message
             .attributes
             .extend(self.priority.map(RouteAttribute::Priority));
@@ -69,6 +76,7 @@ impl Route {
         route.table = message.header.table.into();
         route.protocol = message.header.protocol.into();
         route.scope = Some(message.header.scope.into());
+        route.onlink = message.header.flags.contains(RouteFlags::Onlink);
         for attribute in message.attributes {
             match attribute {
                 RouteAttribute::Destination(to) => {
@@ -81,6 +89,7 @@ impl Route {
                 RouteAttribute::Oif(index) => route.interface = index,
                 RouteAttribute::Priority(priority) => route.priority = Some(priority),
                 RouteAttribute::Table(table) => route.table = table,
+                RouteAttribute::Encap(parts) => route.tunnel = Tunnel::read(&parts),
                 RouteAttribute::Metrics(metrics) => route.read_metrics(&metrics),
                 _ => {}
             }
@@ -96,6 +105,47 @@ impl Route {
                 _ => {}
             }
         }
+    }
+}
+
+impl Tunnel {
+    fn attributes(&self) -> [RouteAttribute; 2] {
+        let id = self.id.into();
+        let (kind, parts) = match self.node {
+            IpAddr::V4(node) => (
+                RouteLwEnCapType::Ip,
+                [RouteIpTunnel::Id(id), RouteIpTunnel::Destination(node)]
+                    .map(RouteLwTunnelEncap::Ip),
+            ),
+            IpAddr::V6(node) => (
+                RouteLwEnCapType::Ip6,
+                [RouteIp6Tunnel::Id(id), RouteIp6Tunnel::Destination(node)]
+                    .map(RouteLwTunnelEncap::Ip6),
+            ),
+        };
+        [
+            RouteAttribute::EncapType(kind),
+            RouteAttribute::Encap(parts.into()),
+        ]
+    }
+
+    fn read(parts: &[RouteLwTunnelEncap]) -> Option<Self> {
+        let (mut id, mut node) = (None, None);
+        for part in parts {
+            match part {
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(network))
+                | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(network)) => id = Some(*network),
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(ip)) => node = Some((*ip).into()),
+                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(ip)) => {
+                    node = Some((*ip).into());
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            id: u32::try_from(id?).ok()?,
+            node: node?,
+        })
     }
 }
 

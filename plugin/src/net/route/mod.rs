@@ -11,7 +11,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::{Netlink, family};
+use super::{Netlink, family, overlay::overlay_hop};
 
 mod message;
 #[cfg(test)]
@@ -23,6 +23,15 @@ pub const PROTOCOL: u8 = 0xbe;
 /// The routing table that is used unless a rule says otherwise.
 pub const TABLE_MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
+/// Where a route's packets are tunnelled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The network inside the tunnel, such as a VXLAN's VNI.
+    pub id: u32,
+    /// The other end.
+    pub node: IpAddr,
+}
+
 /// A unicast route through one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -32,6 +41,10 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Index of the interface; 0 in the reported routes that have several next hops.
     pub interface: u32,
+    /// Whether the next hop is taken to be on the interface's link, though no address says so.
+    pub onlink: bool,
+    /// What a tunnel device that takes it from routes is told.
+    pub tunnel: Option<Tunnel>,
     /// MTU of the path, if smaller than the interface's.
     pub mtu: Option<u32>,
     /// TCP maximum segment size to advertise.
@@ -86,12 +99,23 @@ impl Route {
             destination,
             gateway,
             interface,
+            onlink: false,
+            tunnel: None,
             mtu: None,
             advmss: None,
             priority: None,
             table: TABLE_MAIN,
             scope: None,
             protocol: PROTOCOL,
+        }
+    }
+
+    /// A route of beeline's own to the pods of a tunnel's node, through an overlay device.
+    pub fn overlay(pods: IpNetwork, tunnel: Tunnel, interface: u32) -> Self {
+        Self {
+            onlink: true,
+            tunnel: Some(tunnel),
+            ..Self::new(pods, Some(overlay_hop(pods, tunnel.node)), interface)
         }
     }
 }
@@ -179,6 +203,11 @@ impl Netlink {
             Err(errno) => Err(errno),
         }
         .with_context(|| format!("route to {ip}: get"))
+    }
+
+    /// Asks which of this node's own addresses the kernel would send from to an address; none if it could not.
+    pub async fn source_to(&self, ip: IpAddr) -> Result<Option<IpAddr>> {
+        Ok(self.route_to(ip).await?.and_then(|route| route.source))
     }
 }
 

@@ -1,0 +1,117 @@
+//! Running the programs that know netfilter's rules.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use nftables::schema::{NfObject, Nftables};
+use serde_json::{Value, json};
+
+/// Runtimes start plugins with a thin PATH.
+const FALLBACK_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// Has `nft` make all the changes of a batch, or none.
+pub(super) fn run(batch: Vec<NfObject<'_>>) -> Result<()> {
+    let input = serde_json::to_vec(&Nftables {
+        objects: batch.into(),
+    })
+    .context("nft: encode batch")?;
+    nft(&["-j", "-f", "-"], &input).map(drop)
+}
+
+/// Lists one object, which JSON can name whatever its name is, with what is in it.
+pub(super) fn list(object: &Value) -> Result<Vec<Value>> {
+    let input = json!({"nftables": [{"list": object}]}).to_string();
+    let listed = nft(&["-j", "-f", "-"], input.as_bytes());
+    objects(&listed.with_context(|| format!("nft: list {object}"))?)
+}
+
+/// Reads what `nft -j` lists.
+pub(super) fn objects(listed: &[u8]) -> Result<Vec<Value>> {
+    let mut listed: Value = serde_json::from_slice(listed).context("nft: decode list")?;
+    match listed["nftables"].take() {
+        Value::Array(objects) => Ok(objects),
+        other => bail!("nft: decode list: no array but {other}"),
+    }
+}
+
+/// What `nft` writes.
+pub(super) fn nft(args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+    output("nft", "nftables", args, input)
+}
+
+/// What a program of a package writes, given `input`.
+///
+/// The `nftables` crate's own helper leaves standard error, and so the reason of a failure, to the runtime's log.
+pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let program = find(name, [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
+        .with_context(|| format!("{name}: not found in PATH; install {package}"))?;
+    let mut child = Command::new(&program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{program:?}: run"))?;
+    // The handle is dropped here, which ends the input; if the program did not want all of it, its status says why.
+    let written = child
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut stdin| stdin.write_all(input));
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("{program:?}: wait"))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr)
+            .trim()
+            .replace('\n', "; ");
+        bail!("{name}: {}: {reason}", output.status);
+    }
+    written.with_context(|| format!("{program:?}: write"))?;
+    Ok(output.stdout)
+}
+
+fn find<'a>(program: &str, paths: impl IntoIterator<Item = &'a OsStr>) -> Option<PathBuf> {
+    let executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let folders = paths.into_iter().flat_map(env::split_paths);
+    // An empty entry means the working directory, where nothing should be run from.
+    folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|path| executable(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_absolute_folders_only() {
+        assert_eq!(
+            find("sh", [OsStr::new("/nonexistent:/bin")]),
+            Some(PathBuf::from("/bin/sh"))
+        );
+        assert_eq!(find("passwd", [OsStr::new("/etc")]), None, "not executable");
+        assert_eq!(find("Cargo.toml", [OsStr::new(""), OsStr::new(".")]), None);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = output("no-such-program", "iptables", &[], b"").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no-such-program: not found in PATH; install iptables"
+        );
+    }
+}

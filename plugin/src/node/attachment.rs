@@ -1,0 +1,78 @@
+//! A pod's interface, as it is remembered.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use beeline_common::{self as abi, Hook, Pod};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::Bridge;
+use crate::{
+    datapath::{Datapath, config::AttachBy},
+    net::mac::Mac,
+};
+
+/// A pod's interface, and all that belongs to it on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The runtime's container ID.
+    pub container_id: String,
+    /// The interface's name inside the pod.
+    pub ifname: String,
+    /// The name of the host veth.
+    pub host_veth: String,
+    /// The host veth's interface index; 0 until it exists.
+    pub ifindex: u32,
+    /// The pod's addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// The path of the pod's network namespace.
+    pub netns: String,
+    /// Whether the fast path's programs know the pod.
+    pub fast_path: bool,
+    /// The container veth's address; not known of attachments that an older beeline made.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Whether the pod exchanges no packets with others of its kind.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Why the pod takes the slow path all the same, if it does. Of a file of its own, as others find it out.
+    #[serde(skip)]
+    pub slow: Option<String>,
+}
+
+impl Attachment {
+    /// The pod's addresses without prefix lengths.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(IpNetwork::ip).collect()
+    }
+
+    /// The pod as the fast path needs it, unless its MAC is not known.
+    pub fn pod(&self, bridge: &Bridge) -> Option<Pod> {
+        let flag = |set, flag| if set { flag } else { 0 };
+        Some(Pod {
+            ifindex: self.ifindex,
+            flags: flag(self.isolated, Pod::ISOLATED) | flag(self.slow.is_some(), Pod::SLOW),
+            mac: abi::Mac(self.mac?.0),
+            gateway: abi::Mac(bridge.mac.0),
+        })
+    }
+
+    /// Takes the pod onto the fast path. Its program passes everything until the maps know the pod, so that both
+    /// directions change the path at once.
+    ///
+    /// # Errors
+    ///
+    /// A full map, or an interface that is gone; then some of it may be done.
+    pub fn enter(&self, datapath: &Datapath, bridge: &Bridge, by: AttachBy) -> Result<()> {
+        let pod = self.pod(bridge).context("attachment: without a MAC")?;
+        datapath.attach(Hook::FromPod, self.ifindex, by)?;
+        datapath.set_pod(&self.ips(), pod)
+    }
+
+    /// Takes the pod off the fast path, whatever of it is there.
+    pub fn leave(&self, datapath: &Datapath) -> Result<()> {
+        let removed = datapath.remove_pod(self.ifindex, &self.ips());
+        removed.and(datapath.detach(Hook::FromPod, self.ifindex))
+    }
+}

@@ -1,0 +1,79 @@
+//! Firewalls that the fast path would defeat, and what follows from them.
+
+use anyhow::Result;
+
+use super::{Plan, Record, Store, control, peers::Neighbourhood, setup};
+use crate::{
+    datapath::config::Mode,
+    net::Netlink,
+    nft::audit::{self, Scope},
+};
+
+/// What in netfilter the fast path of a network would defeat, each in one line.
+pub(super) fn defeated(plan: &Plan, neighbourhood: &Neighbourhood) -> Vec<String> {
+    let uplinks: Vec<String> = neighbourhood
+        .links()
+        .map(|link| link.name.clone())
+        .collect();
+    let peers: Vec<_> = plan.peers().iter().map(|peer| peer.cidr).collect();
+    let scope = Scope {
+        bridge: &plan.bridge.name,
+        uplinks: &uplinks,
+        pod_cidrs: &plan.pod_cidrs,
+        peers: &peers,
+    };
+    match audit::audit(&scope) {
+        Ok(findings) => findings.iter().map(ToString::to_string).collect(),
+        // What cannot be told may be there.
+        Err(error) => vec![format!("{error:#}")],
+    }
+}
+
+/// Why pods take the slow path where these were found.
+pub(super) fn reason(defeated: &[String]) -> String {
+    let more = match defeated.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    let first = defeated.first().map_or("", String::as_str);
+    format!(
+        "the fast path would pass by a firewall: {first}{more}; datapath.mode \"ebpf\" does so knowingly"
+    )
+}
+
+/// Looks again, and takes all pods off the fast path, or puts them back, if that is called for.
+pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
+    let Some(record) = store.record() else {
+        return Ok(());
+    };
+    let plan = &record.plan;
+    if record.off || plan.datapath.mode != Mode::Auto {
+        return Ok(());
+    }
+    let neighbourhood = Neighbourhood::find(netlink, plan).await?;
+    let found = defeated(plan, &neighbourhood);
+    if found.is_empty() == record.firewall.is_empty() {
+        return Ok(());
+    }
+    if found.is_empty() {
+        return control::load(netlink, plan, store, Vec::new())
+            .await
+            .map(drop);
+    }
+    leave(store, found)
+}
+
+/// Takes all pods off the fast path.
+fn leave(store: &Store, found: Vec<String>) -> Result<()> {
+    let _lock = store.lock_exclusive()?;
+    let Some(record) = store.record() else {
+        return Ok(());
+    };
+    let record = Record {
+        degraded: Some(reason(&found)),
+        firewall: found,
+        ..record
+    };
+    store.save_record(&record)?;
+    setup::unload(&record.plan)
+}
