@@ -165,17 +165,13 @@ fn try_from_pod<P: Packet, M: Maps>(
     if sender.ifindex != ifindex || ethernet.source != sender.mac {
         return Err(Pass::NotFromPod);
     }
-    // What a pod says of packets for others, it says as a router of theirs, which may have been translated.
-    if header.error && header.quoted(packet)?.destination != header.source {
-        return Err(Pass::Icmp);
-    }
     let routed = ethernet.destination == sender.gateway;
     if let Some(receiver) = maps.pod(&header.destination) {
         if receiver.ifindex == ifindex {
             return Err(Pass::SamePod);
         }
         may_exchange(&sender, &receiver)?;
-        keep_to_path(packet, maps, &header)?;
+        keep_to_path(packet, maps, &header, Errors::OfReceiver)?;
         if routed {
             return deliver_routed(packet, &header, &receiver);
         }
@@ -197,7 +193,7 @@ fn try_from_pod<P: Packet, M: Maps>(
     if header.wire_length(packet)? > peer.mtu {
         return Err(Pass::TooBig);
     }
-    keep_to_path(packet, maps, &header)?;
+    keep_to_path(packet, maps, &header, Errors::OfReceiver)?;
     route(packet, &header)?;
     let Peer { ifindex, node, .. } = peer;
     if features.vni == 0 || peer.vni == 0 {
@@ -229,7 +225,7 @@ fn try_from_uplink<P: Packet, M: Maps>(packet: &mut P, maps: &M) -> Result<Verdi
     } else {
         peer_of(maps, &header.source).ok_or(Pass::NotFromPod)?;
     }
-    keep_to_path(packet, maps, &header)?;
+    keep_to_path(packet, maps, &header, Errors::OfAnyone)?;
     deliver_routed(packet, &header, &receiver)
 }
 
@@ -245,12 +241,28 @@ const fn may_exchange(sender: &Pod, receiver: &Pod) -> Result<(), Pass> {
     Ok(())
 }
 
+/// Whose ICMP errors are judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Errors {
+    /// Those of whoever should have received the packet. What a pod says of packets for others, it says as a router of
+    /// theirs, and the stack may have translated them.
+    OfReceiver,
+    /// Those of routers, too.
+    OfAnyone,
+}
+
 /// Sends a flow of the stack back there, and an ICMP error the way of the flow that it is about.
 #[inline(always)]
-fn keep_to_path<P: Packet, M: Maps>(packet: &P, maps: &M, header: &ip::Header) -> Result<(), Pass> {
+fn keep_to_path<P: Packet, M: Maps>(
+    packet: &P,
+    maps: &M,
+    header: &ip::Header,
+    errors: Errors,
+) -> Result<(), Pass> {
     let of_stack = if header.error {
         let quoted = header.quoted(packet)?;
-        if quoted.source != header.destination {
+        let of_receiver = quoted.destination == header.source;
+        if quoted.source != header.destination || !(of_receiver || errors == Errors::OfAnyone) {
             return Err(Pass::Icmp);
         }
         sticky::is_known(maps, &quoted.segment.flow)

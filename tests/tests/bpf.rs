@@ -13,6 +13,8 @@ mod sandbox;
 
 #[path = "bpf/checksums.rs"]
 mod checksums;
+#[path = "bpf/eviction.rs"]
+mod eviction;
 #[path = "bpf/from_pod.rs"]
 mod from_pod;
 #[path = "bpf/from_uplink.rs"]

@@ -23,16 +23,20 @@ pub(crate) struct Args {
     /// Run the plugin end to end, on nodes made of network namespaces
     #[arg(long)]
     netns: bool,
+    /// Fuzz the packet logic with so many packets, on the host and in the kernel; other tests run a few
+    #[arg(long, value_name = "PACKETS")]
+    fuzz: Option<u64>,
 }
 
 impl Args {
     /// Returns the selection, all if there is none.
     fn selected(&self) -> Self {
-        let all = !(self.unit || self.bpf || self.netns);
+        let all = !(self.unit || self.bpf || self.netns || self.fuzz.is_some());
         Self {
             unit: self.unit || all,
             bpf: self.bpf || all,
             netns: self.netns || all,
+            fuzz: self.fuzz,
         }
     }
 }
@@ -54,7 +58,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if selected.netns {
         steps.step("netns", netns);
     }
+    if let Some(packets) = selected.fuzz {
+        steps.step("fuzz on the host", || {
+            fuzz(packets, &["beeline-common", "--lib"])
+        });
+        steps.step("fuzz in the kernel", || {
+            require_root()?;
+            fuzz(packets, &["beeline-tests", "--test", "bpf"])
+        });
+    }
     steps.finish()
+}
+
+/// Runs the fuzz tests of a target, optimised, and shows what they print: packets, and what became of them.
+fn fuzz(packets: u64, target: &[&str]) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--release", "--package"]).args(target);
+    cargo.args(["fuzz_", "--", "--nocapture"]);
+    cargo.env("BEELINE_FUZZ_PACKETS", packets.to_string());
+    process::run(&mut cargo)
 }
 
 fn unit() -> Result<()> {
@@ -164,5 +186,11 @@ mod tests {
             ..Args::default()
         };
         assert_eq!(tiers(&unit.selected()), [true, false, false]);
+        let fuzz = Args {
+            fuzz: Some(1000),
+            ..Args::default()
+        };
+        assert_eq!(tiers(&fuzz.selected()), [false; 3]);
+        assert_eq!(fuzz.selected().fuzz, Some(1000));
     }
 }

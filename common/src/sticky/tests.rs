@@ -31,8 +31,11 @@ fn segment(protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16), flags: u8) -> S
     }
 }
 
+/// Segments of a connection by their flags, there and back.
+type Connection = [fn(u8) -> Segment; 2];
+
 /// A TCP segment of the client to the server, and one back; both orders of addresses.
-fn connections() -> Vec<[fn(u8) -> Segment; 2]> {
+fn connections() -> Vec<Connection> {
     fn there(flags: u8) -> Segment {
         let ends = ((CLIENT.v4.into(), 40_000), (SERVER.v4.into(), 80));
         segment(ip::TCP, ends.0, ends.1, flags)
@@ -63,7 +66,7 @@ fn held(maps: &HostMaps, table: Table) -> usize {
 }
 
 /// Opens a connection through the stack.
-fn opened([there, back]: [fn(u8) -> Segment; 2]) -> HostMaps {
+fn opened([there, back]: Connection) -> HostMaps {
     let maps = HostMaps::default();
     remember(&maps, &there(SYN));
     assert!(is_remembered(&maps, &back(SYN_ACK)));
@@ -197,7 +200,7 @@ fn one_direction_that_is_closed_twice_does_not_close_the_other() {
 }
 
 /// Both ends' FINs, the first of which is `there`'s, with what they and later ACKs say in numbers.
-fn closing([there, back]: [fn(u8) -> Segment; 2]) -> HostMaps {
+fn closing([there, back]: Connection) -> HostMaps {
     let maps = opened([there, back]);
     remember(&maps, &there(FIN_ACK));
     let second = Segment {

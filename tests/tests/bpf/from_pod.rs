@@ -29,12 +29,10 @@ fn to_peer() -> [Builder; 2] {
     .map(|packet| packet.macs(CLIENT.mac, GATEWAY))
 }
 
-/// Asserts what becomes of the packets, whether what is forged is dropped or not.
-fn assert_outcomes(frames: impl IntoIterator<Item = Frame> + Send, outcome: Outcome) {
+/// Asserts what becomes of the packets, none of which is forged.
+fn assert_outcomes(frames: impl IntoIterator<Item = Frame>, outcome: Outcome) {
     let frames: Vec<Frame> = frames.into_iter().collect();
-    for anti_spoof in [true, false] {
-        assert_outcomes_with(anti_spoof, &frames, outcome);
-    }
+    assert_outcomes_with(true, &frames, outcome);
 }
 
 fn assert_outcomes_with(anti_spoof: bool, frames: &[Frame], outcome: Outcome) {
@@ -56,7 +54,7 @@ fn assert_forged(frames: impl IntoIterator<Item = Frame>, reason: Pass) {
     assert_outcomes_with(true, &frames, Outcome::Dropped(Drop::Spoofed));
 }
 
-fn assert_pass(frames: impl IntoIterator<Item = Frame> + Send, reason: Pass) {
+fn assert_pass(frames: impl IntoIterator<Item = Frame>, reason: Pass) {
     assert_outcomes(frames, Outcome::Passed(reason));
 }
 

@@ -197,6 +197,11 @@ impl Lab {
         all.collect()
     }
 
+    /// How many flows are remembered in the map.
+    pub(crate) fn flows_in(&self, table: sticky::Table) -> usize {
+        self.flows[table as usize].keys().count()
+    }
+
     /// Whether the flow is remembered in the map; asking does not count as using it.
     pub(crate) fn holds(&self, table: sticky::Table, flow: &Flow) -> bool {
         // A look-up from user space does not mark an entry as used (`htab_lru_map_lookup_elem_sys`).

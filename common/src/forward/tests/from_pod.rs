@@ -92,6 +92,19 @@ fn a_source_that_is_not_the_senders_passes() {
 }
 
 #[test]
+fn a_pod_that_takes_anothers_address_and_mac_is_known_by_its_veth() {
+    for packet in [local(&THIRD, &SERVER), outgoing(&THIRD, &PEER)].concat() {
+        for mac in [SERVER.mac, GATEWAY] {
+            let frame = packet.clone().macs(THIRD.mac, mac).frame();
+            assert_sent_passes(&frame, Pass::NotFromPod);
+            let mut forged = frame;
+            let verdict = from_pod(&mut forged, &cluster(), FEATURES, CLIENT.ifindex);
+            assert_eq!(verdict, Verdict::Drop(Drop::Spoofed));
+        }
+    }
+}
+
+#[test]
 fn a_destination_that_is_no_pod_passes() {
     for packet in outgoing(&CLIENT, &STRANGER) {
         assert_sent_passes(&packet.frame(), Pass::NotToPod);

@@ -70,12 +70,12 @@ fn what_goes_to_no_peer_is_not_remembered() {
 }
 
 #[test]
-fn flows_of_slow_pods_take_no_room() {
+fn flows_of_slow_pods_are_remembered_for_when_they_are_fast() {
     let mut maps = cluster();
     maps.flag_pod(CLIENT.ifindex, Pod::SLOW);
     for packet in forwarded() {
         let frame = packet.frame();
-        assert_notes(forwarded_with, &maps, &frame, Pass::NotFromPod, false);
+        assert_notes(forwarded_with, &maps, &frame, Pass::StackFlow, true);
     }
 }
 
