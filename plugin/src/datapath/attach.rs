@@ -36,6 +36,16 @@ pub enum Kind {
     Clsact,
 }
 
+impl Kind {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
 const TCX: (u8, u8, u16) = (6, 6, 0);
 

@@ -16,12 +16,13 @@ use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{programs::ProgramInfo, util::KernelVersion};
-use beeline_common::{Features, Flow, Hook, Peer, Pod, stats::HOOKS};
+use beeline_common::{Features, Flow, Hook, Peer, Pod, abi::names, stats::HOOKS};
 use ipnetwork::IpNetwork;
 
 use self::config::AttachBy;
 pub use self::{
     attach::Kind,
+    maps::Usage,
     pins::Pins,
     stats::Counter,
     tap::{Sighting, Tap},
@@ -203,8 +204,22 @@ impl Datapath {
     }
 
     /// How many flows of the stack are remembered, and how many can be.
-    pub fn flows(&self) -> Result<[flows::Usage; 2]> {
+    pub fn flows(&self) -> Result<[Usage; 2]> {
         flows::usage(&self.pins)
+    }
+
+    /// How full all maps are that can be.
+    pub fn usage(&self) -> Result<Vec<Usage>> {
+        let held = [
+            (names::PODS, self.pods()?.len()),
+            (names::PEERS, self.peers()?.len()),
+        ];
+        let mut usage = Vec::from(self.flows()?);
+        for (map, held) in held.into_iter().rev() {
+            let size = maps::size(&self.pins, map)?;
+            usage.insert(0, Usage { map, held, size });
+        }
+        Ok(usage)
     }
 
     /// The pods on the fast path, by address.
