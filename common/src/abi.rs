@@ -25,6 +25,9 @@ pub mod names {
     pub const STACK_CONNS: &str = "STACK_CONNS";
     /// PERCPU_ARRAY, [`stats::index`](crate::stats::index) → [`Count`](crate::Count).
     pub const STATS: &str = "STATS";
+    /// PERF_EVENT_ARRAY, CPU → [`Event`](crate::Event) and bytes of the packet. Not pinned: each load has its own, and
+    /// without a reader it holds nothing.
+    pub const EVENTS: &str = "EVENTS";
 }
 
 /// The most pods that a node can have on the fast path; a bridge has 1,023 ports, a pod may have several addresses.
@@ -55,6 +58,9 @@ pub mod globals {
     pub const ANTI_SPOOF: &str = "ANTI_SPOOF";
     /// `u32`: the VNI of the overlay; 0 if there is none.
     pub const VNI: &str = "VNI";
+    /// `u32`: how many bytes of each packet go to `EVENTS`, up to [`MAX_CAPTURED`](super::MAX_CAPTURED); 0 if nobody
+    /// monitors.
+    pub const MONITOR: &str = "MONITOR";
 }
 
 /// The mark of packets between the program that redirects them and the one that sees them leave, so that these are not
@@ -168,9 +174,42 @@ impl PrefixTable {
     };
 }
 
+/// The most bytes of a packet that an event carries: the kernel counts a record's length in 16 bits.
+pub const MAX_CAPTURED: u32 = 0xff00;
+
+/// How many of its first bytes a packet brings along as they were: those that the programs may change, up to the
+/// checksum of an IPv4 header.
+pub const HEAD: usize = 32;
+
+/// What the programs tell of a packet while somebody monitors; bytes of the packet follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// The interface that the program is attached to.
+    pub ifindex: u32,
+    /// The interface that the packet was redirected to; 0 if it was not.
+    pub target: u32,
+    /// The packet's length in bytes, with its Ethernet header.
+    pub length: u32,
+    /// How many bytes of the packet follow: as it goes on, not as it came.
+    pub captured: u32,
+    /// [`Hook`](crate::Hook).
+    pub hook: u16,
+    /// [`Outcome::number`](crate::Outcome::number).
+    pub outcome: u16,
+    /// 1 if `head` is the start of the packet as it came; 0 if that is too short to be changed.
+    pub has_head: u32,
+    /// The start of the packet as it came.
+    pub head: [u8; HEAD],
+}
+
+const _: () = assert!(size_of::<Event>() == 64);
+
 #[cfg(feature = "user")]
 mod user {
-    use super::{Cidr, Peer, Pod, Port, PrefixTable};
+    use super::{Cidr, Event, Peer, Pod, Port, PrefixTable};
     use crate::{Address, Count, Flow};
 
     // SAFETY: `repr(C)`, `Copy`, without padding (the size asserts) and valid for any bits.
@@ -179,6 +218,8 @@ mod user {
     unsafe impl aya::Pod for Cidr {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Count {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Event {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow {}
     // SAFETY: as above.

@@ -17,7 +17,7 @@ mod spoof;
 pub mod stats;
 pub mod sticky;
 
-pub use abi::{ABI_VERSION, Cidr, Peer, Pod, Port, Prefix, PrefixTable};
+pub use abi::{ABI_VERSION, Cidr, Event, Peer, Pod, Port, Prefix, PrefixTable};
 pub use address::{Address, Family};
 pub use ethernet::Ethernet;
 pub use flow::{Flow, Segment};

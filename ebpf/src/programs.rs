@@ -3,7 +3,7 @@
 use aya_ebpf::{Global, macros::classifier, programs::TcContext};
 use beeline_common::{Features, Hook, forward};
 
-use crate::{maps::KernelMaps, skb::Skb};
+use crate::{maps::KernelMaps, monitor, skb::Skb};
 
 /// `globals::ANTI_SPOOF`.
 #[unsafe(no_mangle)]
@@ -26,6 +26,7 @@ fn features() -> Features {
 #[classifier]
 pub(crate) fn from_pod(ctx: TcContext) -> i32 {
     let mut skb = Skb(&ctx);
+    monitor::look(&skb);
     let ifindex = skb.ifindex();
     let verdict = forward::from_pod(&mut skb, &KernelMaps, features(), ifindex);
     skb.carry_out(Hook::FromPod, verdict)
@@ -35,6 +36,7 @@ pub(crate) fn from_pod(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn from_uplink(ctx: TcContext) -> i32 {
     let mut skb = Skb(&ctx);
+    monitor::look(&skb);
     let verdict = forward::from_uplink(&mut skb, &KernelMaps);
     skb.carry_out(Hook::FromUplink, verdict)
 }
@@ -43,6 +45,7 @@ pub(crate) fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn from_overlay(ctx: TcContext) -> i32 {
     let mut skb = Skb(&ctx);
+    monitor::look(&skb);
     let verdict = forward::from_overlay(&mut skb, &KernelMaps, features());
     skb.carry_out(Hook::FromOverlay, verdict)
 }
@@ -51,6 +54,7 @@ pub(crate) fn from_overlay(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn to_pod(ctx: TcContext) -> i32 {
     let skb = Skb(&ctx);
+    monitor::look(&skb);
     let verdict = forward::to_pod(&skb, &KernelMaps);
     skb.carry_out(Hook::ToPod, verdict)
 }
@@ -59,6 +63,7 @@ pub(crate) fn to_pod(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn to_uplink(ctx: TcContext) -> i32 {
     let mut skb = Skb(&ctx);
+    monitor::look(&skb);
     let verdict = forward::to_uplink(&mut skb, &KernelMaps);
     skb.carry_out(Hook::ToUplink, verdict)
 }

@@ -11,7 +11,7 @@ use beeline_common::{Address, Family, Hook, Packet, TooShort, Verdict, abi::REDI
 
 use crate::{
     aligned::{Shifted, word},
-    maps, tunnel,
+    maps, monitor, tunnel,
 };
 
 /// What [`Shifted`] makes of it.
@@ -51,22 +51,34 @@ impl Skb<'_> {
         unsafe { (*self.raw()).pkt_type }
     }
 
-    /// Counts the verdict and does what it says; returns what the program returns.
+    /// Counts the verdict, tells of it, and does what it says; returns what the program returns.
     #[inline(always)]
     pub(crate) fn carry_out(&self, hook: Hook, verdict: Verdict) -> i32 {
-        maps::count(hook, verdict.outcome(), self.0.len());
+        let outcome = verdict.outcome();
+        maps::count(hook, outcome, self.0.len());
         match verdict {
-            Verdict::ToPod { ifindex } => self.redirect_peer(ifindex),
+            Verdict::ToPod { ifindex } => {
+                monitor::tell(self, hook, outcome, ifindex);
+                self.redirect_peer(ifindex)
+            }
             Verdict::ToPeer { ifindex, node } => {
+                monitor::tell(self, hook, outcome, ifindex);
                 self.set_mark(REDIRECTED);
                 redirect_neighbour(ifindex, &node)
             }
             Verdict::ToOverlay { ifindex, node, vni } => {
+                monitor::tell(self, hook, outcome, ifindex);
                 self.set_mark(REDIRECTED);
                 tunnel::redirect(self, ifindex, &node, vni)
             }
-            Verdict::Pass(_) => NEXT,
-            Verdict::Drop(_) => DROP,
+            Verdict::Pass(_) => {
+                monitor::tell(self, hook, outcome, 0);
+                NEXT
+            }
+            Verdict::Drop(_) => {
+                monitor::tell(self, hook, outcome, 0);
+                DROP
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod about;
 mod adopt;
 mod load;
+mod monitor;
 mod networks;
 mod status;
 
@@ -30,6 +31,8 @@ struct Cli {
 enum Verb {
     /// Shows the networks of this node: pods, peers, and what the fast path did
     Status(status::Options),
+    /// Shows each packet that the fast path's programs judge, and what becomes of it; no packet is lost
+    Monitor(monitor::Options),
     /// Loads this build's programs, and swaps them for those that run; no packet is lost
     Load(load::Options),
     /// Takes the fast path off this node; pods go on by the plain bridge
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Some(Verb::Status(options)) => status::print(&options, &mut io::stdout().lock()),
+        Some(Verb::Monitor(options)) => monitor::run(&options),
         Some(Verb::Load(options)) => load::load(&options, &mut io::stdout().lock()),
         Some(Verb::Unload(options)) => load::unload(&options, &mut io::stdout().lock()),
         Some(Verb::Watch { store }) => {

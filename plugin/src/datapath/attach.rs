@@ -3,12 +3,12 @@
 //! By tcx where the kernel has it, else by clsact. A program of ours goes behind what others have there, and what is
 //! not for the fast path goes on to the next one; nothing of anybody else's is ever touched.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
         links::{FdLink, Link as _, PinnedLink},
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
     },
@@ -19,11 +19,32 @@ use beeline_common::{
     abi::{FILTER_HANDLE, FILTER_PRIORITY},
 };
 use nix::net::if_::if_indextoname;
+use serde::Serialize;
 
 use super::{
     config::AttachBy,
     pins::{Pins, remove_pin},
 };
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// By a tcx link.
+    Tcx,
+    /// By a classic filter.
+    Clsact,
+}
+
+impl Kind {
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
 
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
 const TCX: (u8, u8, u16) = (6, 6, 0);
@@ -55,7 +76,7 @@ pub(super) fn attach(pins: &Pins, hook: Hook, ifindex: u32, by: AttachBy) -> Res
         remove_pin(&link)?;
     }
     if filter.exists() {
-        if replace_filter(&mut program, hook, ifindex).is_ok() {
+        if replace_filter(&mut program, hook, ifindex, &filter).is_ok() {
             return Ok(());
         }
         // Somebody removed the filter, or with its qdisc all filters.
@@ -67,6 +88,35 @@ pub(super) fn attach(pins: &Pins, hook: Hook, ifindex: u32, by: AttachBy) -> Res
         add_filter(&mut program, hook, ifindex, &filter)
     };
     attached.with_context(context)
+}
+
+/// Swaps what is attached for a program of the same hook, between two packets. Attaches nothing anew: what is not attached
+/// any more is left alone.
+pub(super) fn put(
+    pins: &Pins,
+    program: &mut SchedClassifier,
+    hook: Hook,
+    ifindex: u32,
+) -> Result<()> {
+    let (link, filter) = (pins.link(hook, ifindex), pins.filter(hook, ifindex));
+    let done = if link.exists() {
+        swap(program, &link)
+    } else if filter.exists() {
+        replace_filter(program, hook, ifindex, &filter)
+    } else {
+        return Ok(());
+    };
+    done.with_context(|| format!("program {}: swap at interface {ifindex}", hook.name()))
+}
+
+/// The kernel's number of the program that is attached to an interface.
+pub(super) fn program_at(pins: &Pins, hook: Hook, ifindex: u32, how: Kind) -> Result<u32> {
+    let number = match how {
+        Kind::Tcx => PinnedLink::from_pin(pins.link(hook, ifindex))
+            .and_then(|link| Ok(FdLink::from(link).info()?.program_id()))?,
+        Kind::Clsact => ProgramInfo::from_pin(pins.filter(hook, ifindex))?.id(),
+    };
+    Ok(number)
 }
 
 /// Detaches the program of `hook` from an interface; not attached is success.
@@ -99,8 +149,10 @@ fn add_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path)
 
 fn swap(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     let link = FdLink::from(PinnedLink::from_pin(pin)?);
-    // A descriptor of the link; the pin keeps it when this one is closed.
-    program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+    let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+    // A descriptor of the link. The pin keeps it when this one is closed, and nothing else shall: without the pin it is
+    // to go.
+    drop(program.take_link(id)?);
     Ok(())
 }
 
@@ -125,10 +177,23 @@ fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Pat
         .with_context(|| format!("{}: pin", pin.display()))
 }
 
-fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Result<()> {
+fn replace_filter(
+    program: &mut SchedClassifier,
+    hook: Hook,
+    ifindex: u32,
+    pin: &Path,
+) -> Result<()> {
     let id = program.attach_to_link(filter_link(&interface(ifindex)?, hook)?)?;
     std::mem::forget(program.take_link(id)?);
-    Ok(())
+    // The pin says which program it is; it is there at any time, as without it the filter would be nobody's.
+    let mut new = pin.as_os_str().to_owned();
+    new.push("%new");
+    let new = Path::new(&new);
+    remove_pin(new)?;
+    program
+        .pin(new)
+        .with_context(|| format!("{}: pin", new.display()))?;
+    fs::rename(new, pin).with_context(|| format!("{}: rename", new.display()))
 }
 
 fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {

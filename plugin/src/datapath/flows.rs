@@ -4,21 +4,13 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData};
 use beeline_common::{Flow, abi::names};
 
-use super::{maps, pins::Pins};
+use super::{
+    maps::{self, Usage},
+    pins::Pins,
+};
 
 /// The protocol number of TCP.
 const TCP: u8 = 6;
-
-/// How full a map of flows is.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// The map's name.
-    pub map: &'static str,
-    /// Flows that it remembers.
-    pub held: usize,
-    /// Flows that it can remember; the next one pushes out the one that was not used for the longest time.
-    pub size: u32,
-}
 
 /// Has the stack keep flows that are open already.
 pub(super) fn remember(pins: &Pins, flows: impl IntoIterator<Item = Flow>) -> Result<()> {

@@ -20,22 +20,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("BEELINE_EBPF_OBJECT"));
 /// `flows` is how many flows each of the maps of flows holds, if they are made anew.
 pub(super) fn load(pins: &Pins, features: Features, flows: u32) -> Result<()> {
     pins.create()?;
-    let anti_spoof = u8::from(features.anti_spoof);
-    let mut object = EbpfLoader::new()
-        .default_map_pin_directory(pins.maps())
-        .override_global(globals::ANTI_SPOOF, &anti_spoof, true)
-        .override_global(globals::VNI, &features.vni, true)
-        .map_max_entries(names::STACK_FLOWS, flows)
-        .map_max_entries(names::STACK_CONNS, flows)
-        .load(OBJECT)
-        .context("eBPF object: load")?;
     // All are verified before the first is pinned.
-    for hook in Hook::ALL {
-        let loaded = program(&mut object, hook)?.load();
-        loaded
-            .map_err(|error| concise(&error))
-            .with_context(|| format!("program {}: load", hook.name()))?;
-    }
+    let mut object = verified(pins, features, flows, 0)?;
     for hook in Hook::ALL {
         let path = pins.program(hook);
         remove_pin(&path)?;
@@ -46,7 +32,29 @@ pub(super) fn load(pins: &Pins, features: Features, flows: u32) -> Result<()> {
     Ok(())
 }
 
-fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
+/// Loads the programs over the pinned maps, and pins none. They tell of every packet, with that many bytes of it, unless
+/// `monitor` is 0.
+pub(super) fn verified(pins: &Pins, features: Features, flows: u32, monitor: u32) -> Result<Ebpf> {
+    let anti_spoof = u8::from(features.anti_spoof);
+    let mut object = EbpfLoader::new()
+        .default_map_pin_directory(pins.maps())
+        .override_global(globals::ANTI_SPOOF, &anti_spoof, true)
+        .override_global(globals::VNI, &features.vni, true)
+        .override_global(globals::MONITOR, &monitor, true)
+        .map_max_entries(names::STACK_FLOWS, flows)
+        .map_max_entries(names::STACK_CONNS, flows)
+        .load(OBJECT)
+        .context("eBPF object: load")?;
+    for hook in Hook::ALL {
+        let loaded = program(&mut object, hook)?.load();
+        loaded
+            .map_err(|error| concise(&error))
+            .with_context(|| format!("program {}: load", hook.name()))?;
+    }
+    Ok(object)
+}
+
+pub(super) fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
     let name = hook.name();
     let program = object
         .program_mut(name)

@@ -6,7 +6,20 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 
+use serde::Serialize;
+
 use super::pins::Pins;
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Its name.
+    pub map: &'static str,
+    /// Entries that it holds.
+    pub held: usize,
+    /// Entries that it can hold. A map of flows then pushes out the one that was not used for the longest time.
+    pub size: u32,
+}
 
 fn open(pins: &Pins, name: &str) -> Result<MapData> {
     MapData::from_pin(pins.map(name)).with_context(|| format!("map {name}: open pin"))

@@ -10,16 +10,23 @@ mod peers;
 pub mod pins;
 mod pods;
 mod stats;
+mod tap;
 
 use std::{net::IpAddr, path::Path};
 
-use anyhow::{Result, ensure};
-use aya::util::KernelVersion;
-use beeline_common::{Features, Flow, Hook, Peer, Pod};
+use anyhow::{Context as _, Result, ensure};
+use aya::{programs::ProgramInfo, util::KernelVersion};
+use beeline_common::{Features, Flow, Hook, Peer, Pod, abi::names, stats::HOOKS};
 use ipnetwork::IpNetwork;
 
 use self::config::AttachBy;
-pub use self::{pins::Pins, stats::Counter};
+pub use self::{
+    attach::Kind,
+    maps::Usage,
+    pins::Pins,
+    stats::Counter,
+    tap::{Sighting, Tap},
+};
 
 /// What a node's programs are made for, and how they are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,19 @@ pub struct Settings {
     pub flows: u32,
     /// How programs are attached.
     pub attach: AttachBy,
+}
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The program's hook.
+    pub hook: Hook,
+    /// The interface.
+    pub ifindex: u32,
+    /// How.
+    pub by: Kind,
+    /// The kernel's number of the program.
+    pub program: u32,
 }
 
 /// `bpf_redirect_peer` and `bpf_redirect_neigh` with a next hop came with 5.10 (commits
@@ -104,6 +124,46 @@ impl Datapath {
         Ok(attached)
     }
 
+    /// Where programs are attached, how, and which: also those of a [`Tap`], in order.
+    pub fn places(&self) -> Result<Vec<Place>> {
+        let linked = self.pins.linked()?.into_iter();
+        let filtered = self.pins.filtered()?.into_iter();
+        let mut places: Vec<Place> = linked
+            .map(|(hook, ifindex)| (hook, ifindex, Kind::Tcx))
+            .chain(filtered.map(|(hook, ifindex)| (hook, ifindex, Kind::Clsact)))
+            // Where a pod goes meanwhile there is none any more.
+            .filter_map(|(hook, ifindex, by)| {
+                let program = attach::program_at(&self.pins, hook, ifindex, by).ok()?;
+                Some(Place {
+                    hook,
+                    ifindex,
+                    by,
+                    program,
+                })
+            })
+            .collect();
+        places.sort_unstable_by_key(|place| (place.hook, place.ifindex));
+        Ok(places)
+    }
+
+    /// The kernel's numbers of the pinned programs.
+    pub fn programs(&self) -> Result<[(Hook, u32); HOOKS as usize]> {
+        let mut programs = Hook::ALL.map(|hook| (hook, 0));
+        for (hook, number) in &mut programs {
+            let pin = self.pins.program(*hook);
+            let info = ProgramInfo::from_pin(&pin);
+            *number = info
+                .with_context(|| format!("{}: open pin", pin.display()))?
+                .id();
+        }
+        Ok(programs)
+    }
+
+    /// The directory of the pins.
+    pub fn pins(&self) -> &Path {
+        self.pins.root()
+    }
+
     /// Removes the programs and maps of other versions of the ABI, which nothing that is attached uses any more.
     pub fn forget_other_versions(&self) -> Result<()> {
         self.pins.remove_other_versions()
@@ -144,8 +204,22 @@ impl Datapath {
     }
 
     /// How many flows of the stack are remembered, and how many can be.
-    pub fn flows(&self) -> Result<[flows::Usage; 2]> {
+    pub fn flows(&self) -> Result<[Usage; 2]> {
         flows::usage(&self.pins)
+    }
+
+    /// How full all maps are that can be.
+    pub fn usage(&self) -> Result<Vec<Usage>> {
+        let held = [
+            (names::PODS, self.pods()?.len()),
+            (names::PEERS, self.peers()?.len()),
+        ];
+        let mut usage = Vec::from(self.flows()?);
+        for (map, held) in held.into_iter().rev() {
+            let size = maps::size(&self.pins, map)?;
+            usage.insert(0, Usage { map, held, size });
+        }
+        Ok(usage)
     }
 
     /// The pods on the fast path, by address.

@@ -11,6 +11,7 @@ mod bridge;
 mod control;
 mod fastpath;
 mod firewall;
+mod monitor;
 mod overlay;
 mod peers;
 mod plan;
@@ -26,6 +27,7 @@ pub use self::{
     attachment::Attachment,
     bridge::{Bridge, Conflict},
     control::{load, unload},
+    monitor::Monitor,
     plan::{BridgePlan, Plan},
     store::{Lock, Record, Store},
 };

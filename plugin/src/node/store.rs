@@ -6,6 +6,7 @@
 //! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
 //! slow/<cid>:<ifname>           why that pod takes the slow path
 //! watch                         the process that watches new pods holds it alone
+//! monitor.lock                  `beeline monitor` holds it alone
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
@@ -111,7 +112,16 @@ impl Store {
 
     /// The lock of whoever watches the network's pods; `None` if somebody has it.
     pub fn lock_watch(&self) -> Result<Option<Lock>> {
-        let path = self.root.join("watch");
+        self.try_lock("watch")
+    }
+
+    /// The lock of whoever monitors the network; `None` if somebody has it.
+    pub fn lock_monitor(&self) -> Result<Option<Lock>> {
+        self.try_lock("monitor.lock")
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        let path = self.root.join(name);
         let context = || format!("{}: lock", path.display());
         let file = lock_file(&path).with_context(context)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -17,9 +17,11 @@ use super::{Netlink, mac::Mac};
 pub mod create;
 #[cfg(test)]
 mod netns_tests;
+mod traffic;
 pub mod vxlan;
 
 pub use create::{AlreadyExists, VethSpec};
+pub use traffic::{Amount, Traffic};
 pub use vxlan::{Vxlan, VxlanSpec};
 
 /// A network interface as the kernel reports it.
