@@ -57,6 +57,11 @@ pub(crate) fn lab_with<T: Send>(
 
 /// Loads the object, and its maps pinned in the sandbox.
 pub(crate) fn load(features: Features, flows: u32) -> Ebpf {
+    load_telling(features, flows, 0)
+}
+
+/// Loads the object, to tell of so many bytes of each packet.
+pub(crate) fn load_telling(features: Features, flows: u32, monitor: u32) -> Ebpf {
     let path = env::var_os("BEELINE_EBPF_OBJECT").map(PathBuf::from);
     let path = path.unwrap_or_else(|| {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/beeline-ebpf.o")
@@ -72,6 +77,7 @@ pub(crate) fn load(features: Features, flows: u32) -> Ebpf {
         .default_map_pin_directory(BPFFS)
         .override_global(globals::ANTI_SPOOF, &anti_spoof, true)
         .override_global(globals::VNI, &features.vni, true)
+        .override_global(globals::MONITOR, &monitor, true)
         .map_max_entries(names::STACK_FLOWS, flows)
         .map_max_entries(names::STACK_CONNS, flows)
         .load(&object)

@@ -11,7 +11,7 @@ use beeline_common::{
 };
 
 use crate::{
-    lab::{Lab, lab, lab_with, load, program},
+    lab::{Lab, lab, lab_with, load, load_telling, program},
     sandbox::{BPFFS, sandboxed},
 };
 
@@ -137,6 +137,25 @@ fn what_a_node_does_not_use_is_not_in_its_programs() {
     assert!(nothing < with(true, 0), "the rule against spoofing");
     assert!(nothing < with(false, 7), "the overlay");
     assert!(with(true, 0) < with(true, 7));
+}
+
+#[test]
+fn what_tells_of_packets_is_not_in_the_programs_while_nobody_listens() {
+    sandboxed(|| {
+        let sizes = |monitor| {
+            let mut object = load_telling(FEATURES, FLOWS, monitor);
+            Hook::ALL.map(|hook| {
+                let program = program(&mut object, hook);
+                program.load().unwrap();
+                program.info().unwrap().size_translated().expect("a size")
+            })
+        };
+        let (silent, telling) = (sizes(0), sizes(128));
+        for (silent, telling) in silent.into_iter().zip(telling) {
+            // What looks and what tells are functions of some 20 and 60 instructions, of 8 bytes each.
+            assert!(silent + 80 * 8 < telling, "{silent} bytes, {telling}");
+        }
+    });
 }
 
 #[test]
