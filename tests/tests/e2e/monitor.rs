@@ -1,7 +1,7 @@
 //! `beeline monitor`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -128,7 +128,7 @@ fn is_put_back(node: &Node) -> bool {
 
 /// Finds what became of an echo request or reply at a program.
 #[track_caller]
-fn find<'a>(packets: &'a [Value], hook: &str, info: &str, to: Ipv4Addr) -> &'a Value {
+fn find<'a>(packets: &'a [Value], hook: &str, info: &str, to: IpAddr) -> &'a Value {
     let to = to.to_string();
     let found = packets.iter().find(|packet| {
         packet["hook"] == hook && packet["info"] == info && packet["destination"] == to.as_str()
@@ -260,7 +260,7 @@ fn a_capture_holds_the_packets_as_the_pod_sent_them() {
 fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
     let (_topology, [a, b]) = two_nodes();
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
-    let listener = listen(far.namespace()).expect("listen");
+    let listener = listen(far.namespace(), far.ip()).expect("listen");
     let to = (far.ip(), listener.local_addr().expect("port").port());
     let mut stream = connect(client.namespace(), to.into()).expect("connect");
     let (mut accepted, _) = listener.accept().expect("accept");
