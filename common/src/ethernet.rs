@@ -1,14 +1,14 @@
 //! The Ethernet header.
 
-use crate::{Mac, Packet, Pass, TooShort};
+use crate::{Mac, Packet, Pass, TooShort, mac::MacParts, packet::part};
 
 /// The parts of the Ethernet header that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
     /// Who shall receive the frame.
-    pub destination: Mac,
+    pub destination: MacParts,
     /// Who sends it.
-    pub source: Mac,
+    pub source: MacParts,
     /// What it carries.
     pub kind: u16,
 }
@@ -24,11 +24,11 @@ impl Ethernet {
         if packet.is_tagged() {
             return Err(Pass::Tagged);
         }
-        let [a, b, c, d, e, f, g, h, i, j, k, l, t0, t1] = packet.load(0)?;
+        let bytes: [u8; 14] = packet.load(0)?;
         Ok(Self {
-            destination: Mac([a, b, c, d, e, f]),
-            source: Mac([g, h, i, j, k, l]),
-            kind: u16::from_be_bytes([t0, t1]),
+            destination: part(&bytes, 0).into(),
+            source: part(&bytes, 6).into(),
+            kind: u16::from_be_bytes(part(&bytes, 12)),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Flows: who talks to whom, the same whichever way a packet goes.
 
-use crate::{Address, Packet, TooShort, ip};
+use crate::{Address, Packet, TooShort, ip, packet::part};
 
 /// Key of `STACK_FLOWS` and `STACK_CONNS`: a flow's 5-tuple, the end with the lower address first.
 ///
@@ -80,7 +80,7 @@ pub struct Segment {
     pub from_lower: bool,
     /// TCP's flags (RFC 9293, section 3.1); 0 for other protocols, as what follows.
     pub flags: u8,
-    /// The sequence number behind the segment.
+    /// The sequence number behind a segment with FIN; 0 of others.
     pub end: u32,
     /// The sequence number that the sender waits for, if it acknowledges something.
     pub acknowledged: u32,
@@ -124,32 +124,19 @@ impl Segment {
         if protocol != ip::TCP {
             return Self::load_quoted(packet, protocol, addresses, at);
         }
-        let [
-            s0,
-            s1,
-            d0,
-            d1,
-            q0,
-            q1,
-            q2,
-            q3,
-            a0,
-            a1,
-            a2,
-            a3,
-            data_offset,
-            flags,
-        ] = packet.load(at)?;
-        let payload = length.wrapping_sub(u32::from(data_offset >> 4) * 4);
-        let fin = u32::from(flags & Self::FIN);
-        let end = u32::from_be_bytes([q0, q1, q2, q3])
-            .wrapping_add(payload)
-            .wrapping_add(fin);
+        let bytes: [u8; 14] = packet.load(at)?;
+        let flags = bytes[13];
+        let mut end = 0;
+        // What nothing asks for is not worked out.
+        if flags & Self::FIN != 0 {
+            let payload = length.wrapping_sub(u32::from(bytes[12] >> 4) * 4);
+            end = u32::from_be_bytes(part(&bytes, 4)).wrapping_add(payload + 1);
+        }
         Ok(Self {
             flags,
             end,
-            acknowledged: u32::from_be_bytes([a0, a1, a2, a3]),
-            ..Self::new(protocol, addresses, [[s0, s1], [d0, d1]])
+            acknowledged: u32::from_be_bytes(part(&bytes, 8)),
+            ..Self::new(protocol, addresses, [part(&bytes, 0), part(&bytes, 2)])
         })
     }
 
@@ -194,8 +181,8 @@ impl Segment {
 fn ports<P: Packet>(packet: &P, protocol: u8, at: usize) -> Result<[[u8; 2]; 2], TooShort> {
     match protocol {
         ip::TCP | ip::UDP | ip::SCTP => {
-            let [s0, s1, d0, d1] = packet.load(at)?;
-            Ok([[s0, s1], [d0, d1]])
+            let bytes: [u8; 4] = packet.load(at)?;
+            Ok([part(&bytes, 0), part(&bytes, 2)])
         }
         ip::ICMP | ip::ICMPV6 => {
             let identifier = packet.load(at + 4)?;

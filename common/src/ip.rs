@@ -1,6 +1,6 @@
 //! The IP header, of both families, as far as forwarding needs it.
 
-use crate::{Address, Family, Packet, Pass, Segment, TooShort};
+use crate::{Address, Family, Packet, Pass, Segment, TooShort, packet::part};
 
 /// The length of the Ethernet header in bytes.
 pub const ETHERNET: usize = 14;
@@ -188,45 +188,23 @@ impl From<TooShort> for Pass {
 #[inline(always)]
 fn parse_v4<P: Packet>(packet: &P) -> Result<Header, Pass> {
     let bytes: [u8; 20] = packet.load(ETHERNET)?;
-    let [
-        version_ihl,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        hop_limit,
-        protocol,
-        c0,
-        c1,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = bytes;
-    match version_ihl {
+    match bytes[0] {
         0x45 => {}
         0x46..=0x4f => return Err(Pass::Options),
         _ => return Err(Pass::NotIp),
     }
-    if is_fragment([f0, f1]) {
+    if is_fragment(part(&bytes, 6)) {
         return Err(Pass::Fragment);
     }
     Ok(Header {
-        source: Address::from_v4([s0, s1, s2, s3]),
-        destination: Address::from_v4([d0, d1, d2, d3]),
-        hop_limit,
-        protocol,
+        source: Address::from_v4(part(&bytes, 12)),
+        destination: Address::from_v4(part(&bytes, 16)),
+        hop_limit: bytes[8],
+        protocol: bytes[9],
         family: Family::V4,
         error: false,
-        payload: u16::from_be_bytes([l0, l1]).saturating_sub(20),
-        checksum: u16::from_be_bytes([c0, c1]),
+        payload: u16::from_be_bytes(part(&bytes, 2)).saturating_sub(20),
+        checksum: u16::from_be_bytes(part(&bytes, 10)),
     })
 }
 

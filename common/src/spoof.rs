@@ -30,7 +30,7 @@ fn judge<P: Packet, M: Maps>(packet: &P, maps: &M, ifindex: u32) -> Result<bool,
     };
     let own_mac = maps
         .port(ifindex)
-        .is_some_and(|port| port.mac == ethernet.source);
+        .is_some_and(|port| ethernet.source == port.mac);
     if !own_mac {
         return Ok(true);
     }
@@ -49,7 +49,7 @@ fn judge<P: Packet, M: Maps>(packet: &P, maps: &M, ifindex: u32) -> Result<bool,
             let [a, b, c, d, e, f] = packet.load(ETHERNET + 8)?;
             let probes = u32::from_ne_bytes(sender) == 0;
             [h0, h1, p0, p1, hlen, plen] != ARP_HEADER
-                || crate::Mac([a, b, c, d, e, f]) != ethernet.source
+                || ethernet.source != crate::Mac([a, b, c, d, e, f])
                 || !(probes || owns(&Address::from_v4(sender)))
         }
         _ => false,
