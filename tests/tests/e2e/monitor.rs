@@ -10,6 +10,7 @@ use beeline::datapath::Datapath;
 use beeline_tests::config::NETWORK;
 use beeline_tests::exec;
 use beeline_tests::node::{BRIDGE, Node};
+use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::traffic::{connect, listen, tcp_echo};
@@ -17,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::fast_nodes;
 
 /// How long anything may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -138,7 +139,7 @@ fn find<'a>(packets: &'a [Value], hook: &str, info: &str, to: IpAddr) -> &'a Val
 
 #[test]
 fn a_monitor_shows_what_becomes_of_each_packet_and_where() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     let monitor = Monitor::start(&a, &["--output", "json"]);
     client.ping(near.ip(), 1).assert_received();
@@ -163,7 +164,7 @@ fn a_monitor_shows_what_becomes_of_each_packet_and_where() {
 
 #[test]
 fn a_line_for_people_has_the_same_and_filters_leave_out_the_rest() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, near, other) = (
         node.add_pod("client"),
         node.add_pod("near"),
@@ -191,7 +192,7 @@ fn a_line_for_people_has_the_same_and_filters_leave_out_the_rest() {
 
 #[test]
 fn drops_shows_what_a_pod_forges_and_nothing_else() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     node.config()
         .with(|plugin| plugin["datapath"]["antiSpoof"] = true.into())
         .install()
@@ -227,7 +228,7 @@ fn tcpdump(node: &Node, file: &Path, filter: &str) -> String {
 
 #[test]
 fn a_capture_holds_the_packets_as_the_pod_sent_them() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let file = a.directory().join("capture.pcapng");
     let path = file.to_str().expect("a path");
@@ -258,7 +259,7 @@ fn a_capture_holds_the_packets_as_the_pod_sent_them() {
 
 #[test]
 fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let listener = listen(far.namespace(), far.ip()).expect("listen");
     let to = (far.ip(), listener.local_addr().expect("port").port());
@@ -301,7 +302,7 @@ fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
 
 #[test]
 fn what_a_killed_monitor_left_carries_packets_and_is_put_right_by_the_next_and_by_load() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let kill_one = || {
         drop(Monitor::start(&node, &[]));
@@ -324,7 +325,7 @@ fn what_a_killed_monitor_left_carries_packets_and_is_put_right_by_the_next_and_b
 
 #[test]
 fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_anew() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let monitor = Monitor::start(&node, &["--output", "json"]);
     let second = beeline(&node, "monitor").output().expect("run");
@@ -350,7 +351,7 @@ fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_an
 
 #[test]
 fn a_monitor_ends_when_its_reader_does_or_when_it_has_shown_enough() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let mut monitor = Monitor::start(&node, &[]);
     drop(monitor.child.stdout.take());
@@ -367,7 +368,7 @@ fn a_monitor_ends_when_its_reader_does_or_when_it_has_shown_enough() {
 
 #[test]
 fn classic_filters_are_monitored_and_put_back_too() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     node.config()
         .with(|plugin| plugin["datapath"]["attach"] = "clsact".into())
         .install()
@@ -387,7 +388,7 @@ fn classic_filters_are_monitored_and_put_back_too() {
 
 #[test]
 fn a_network_without_a_fast_path_is_said_to_have_none() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let run = || beeline(&node, "monitor").output().expect("run");
     let before = run();
     assert!(!before.status.success());
