@@ -6,8 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use beeline::datapath::Datapath;
-use beeline_tests::config::NETWORK;
+use beeline_tests::datapath::attached_as_pinned;
 use beeline_tests::exec;
 use beeline_tests::node::{BRIDGE, Node};
 use beeline_tests::plan::Families;
@@ -117,14 +116,16 @@ fn host_veth(pod: &Pod) -> String {
     name.expect("a host veth").to_owned()
 }
 
-/// Whether the programs that are attached are the pinned ones; at least one is.
+/// Whether the programs that are attached are the pinned ones; at least one is attached.
 fn is_put_back(node: &Node) -> bool {
-    let datapath = Datapath::open(&node.bpffs_dir(), NETWORK).expect("a datapath");
-    let pinned = datapath.programs().expect("programs");
-    let places = datapath.places().expect("places");
-    let is_pinned =
-        |place: &beeline::datapath::Place| pinned.contains(&(place.hook, place.program));
-    !places.is_empty() && places.iter().all(is_pinned)
+    let pinned = attached_as_pinned(node).expect("a datapath");
+    !pinned.is_empty() && pinned.into_iter().all(|pinned| pinned)
+}
+
+/// Whether none of the programs that are attached is the pinned one.
+fn is_covered(node: &Node) -> bool {
+    let pinned = attached_as_pinned(node).expect("a datapath");
+    !pinned.into_iter().any(|pinned| pinned)
 }
 
 /// Finds what became of an echo request or reply at a program.
@@ -275,19 +276,12 @@ fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
     exchange();
     let before = Snapshot::of(&a);
     let monitor = Monitor::start(&a, &["--output", "json", "--duration", "300"]);
-    assert!(!is_put_back(&a));
+    assert!(is_covered(&a));
     exchange();
     let new = a.add_pod("new");
     let deadline = Instant::now() + TIMEOUT;
-    let datapath = Datapath::open(&a.bpffs_dir(), NETWORK).expect("a datapath");
-    let pinned = datapath.programs().expect("programs");
     // Programs of new pods are swapped from time to time.
-    while datapath
-        .places()
-        .expect("places")
-        .iter()
-        .any(|place| pinned.contains(&(place.hook, place.program)))
-    {
+    while !is_covered(&a) {
         assert!(Instant::now() < deadline, "the new pod is not seen");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -306,7 +300,7 @@ fn what_a_killed_monitor_left_carries_packets_and_is_put_right_by_the_next_and_b
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let kill_one = || {
         drop(Monitor::start(&node, &[]));
-        assert!(!is_put_back(&node));
+        assert!(is_covered(&node));
         client.ping(server.ip(), 2).assert_received();
         let status = exec::stdout(&mut beeline(&node, "status")).expect("status");
         assert!(status.contains("left by a monitor"), "{status}");
@@ -339,7 +333,7 @@ fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_an
     exec::stdout(load.arg("--conf-dir").arg(node.conf_dir())).expect("load");
     assert!(is_put_back(&node));
     let deadline = Instant::now() + TIMEOUT;
-    while is_put_back(&node) {
+    while !is_covered(&node) {
         assert!(Instant::now() < deadline, "the new programs tell nothing");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -376,7 +370,7 @@ fn classic_filters_are_monitored_and_put_back_too() {
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let before = Snapshot::of(&node);
     let monitor = Monitor::start(&node, &["--output", "json"]);
-    assert!(!is_put_back(&node));
+    assert!(is_covered(&node));
     client.ping(server.ip(), 1).assert_received();
     let packets = monitor.interrupt().packets();
     let request = find(&packets, "from_pod", "echo request", server.ip());
