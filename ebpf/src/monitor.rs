@@ -89,5 +89,6 @@ fn send(skb: *mut __sk_buff, hook: u32, outcome: u32, target: u32) {
     event.outcome = outcome as u16;
     // The upper half of the helper's flags is how much of the packet it appends. What finds no room is lost, and counted
     // by the kernel.
-    EVENTS.output(&context, &*event, event.captured);
+    let event: &Event = event;
+    EVENTS.output(&context, event, event.captured);
 }

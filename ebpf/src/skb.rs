@@ -56,6 +56,8 @@ impl Skb<'_> {
     pub(crate) fn carry_out(&self, hook: Hook, verdict: Verdict) -> i32 {
         let outcome = verdict.outcome();
         maps::count(hook, outcome, self.0.len());
+        // VERIFIER: told of in each arm, not once before. Of an interface that only some verdicts have LLVM makes a register
+        // that the others never set, and stores it ("!read_ok").
         match verdict {
             Verdict::ToPod { ifindex } => {
                 monitor::tell(self, hook, outcome, ifindex);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use beeline::datapath::Datapath;
 
 use crate::{config::NETWORK, node::Node};
@@ -26,6 +26,16 @@ pub fn counters(node: &Node) -> Result<BTreeMap<String, u64>> {
         (name, counter.count.packets)
     });
     Ok(named.collect())
+}
+
+/// Of each program that is attached on a node: whether it is the pinned one, not one that stands in for it.
+pub fn attached_as_pinned(node: &Node) -> Result<Vec<bool>> {
+    let datapath = Datapath::open(&node.bpffs_dir(), NETWORK).context("nothing is pinned")?;
+    let (pinned, places) = (datapath.programs()?, datapath.places()?);
+    let is_pinned = places
+        .iter()
+        .map(|place| pinned.contains(&(place.hook, place.program)));
+    Ok(is_pinned.collect())
 }
 
 /// By how much each counter grew; those that did not are left out.

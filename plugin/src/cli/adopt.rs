@@ -74,6 +74,7 @@ fn attachment(cached: Cached) -> Result<Option<Attachment>> {
         fast_path: false,
         mac: inside.mac.parse().ok(),
         isolated: false,
+        pod_name: None,
         slow: None,
     }))
 }

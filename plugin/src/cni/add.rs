@@ -178,6 +178,7 @@ impl Attaching<'_> {
             fast_path: false,
             mac: Some(self.mac),
             isolated: self.call.conf.port_isolation,
+            pod_name: self.call.env.args()?.pod,
             slow: None,
         };
         node.store.save_attachment(&attachment)?;

@@ -291,7 +291,7 @@ fn the_hardware_address_comes_from_the_nearest_channel() {
             .unwrap();
         let args = Args {
             mac: (!args.is_empty()).then(|| args.into()),
-            ip: None,
+            ..Args::default()
         };
         Ok(conf.mac(&args)?.map(|mac| mac[5]))
     };
@@ -313,8 +313,8 @@ fn the_hardware_address_comes_from_the_nearest_channel() {
 fn addresses_are_requested_through_three_channels() {
     let keys = json!({"runtimeConfig": {"ips": ["10.0.0.3/24", ""]}, "args": {"cni": {"ips": ["10.0.0.2"]}}});
     let args = Args {
-        mac: None,
         ip: Some("10.0.0.1/24".into()),
+        ..Args::default()
     };
     let ips = conf(keys).unwrap().requested_ips(&args).unwrap();
     assert_eq!(

@@ -154,6 +154,8 @@ pub struct Args {
     pub mac: Option<String>,
     /// `IP`: addresses, or CIDRs for an IPAM plugin that takes them.
     pub ip: Option<String>,
+    /// `K8S_POD_NAMESPACE` and `K8S_POD_NAME`, as `namespace/name`: what people call the pod.
+    pub pod: Option<String>,
 }
 
 impl Args {
@@ -161,6 +163,7 @@ impl Args {
         let mut args = Self::default();
         let mut ignore_unknown = false;
         let mut unknown = Vec::new();
+        let (mut pod_namespace, mut pod_name) = (None, None);
         if text.is_empty() {
             return Ok(args);
         }
@@ -177,13 +180,23 @@ impl Args {
                 }
                 "MAC" => args.mac = set,
                 "IP" => args.ip = set,
-                _ => unknown.push(pair),
+                _ => {
+                    // Read where it is there, but of no more rights than any other that is not known.
+                    match key {
+                        "K8S_POD_NAMESPACE" => pod_namespace = set,
+                        "K8S_POD_NAME" => pod_name = set,
+                        _ => {}
+                    }
+                    unknown.push(pair);
+                }
             }
         }
         if !ignore_unknown && !unknown.is_empty() {
             let unknown: Vec<_> = unknown.iter().map(|pair| format!("{pair:?}")).collect();
             bail!("ARGS: unknown args [{}]", unknown.join(" "));
         }
+        let pod = pod_namespace.zip(pod_name);
+        args.pod = pod.map(|(namespace, name)| format!("{namespace}/{name}"));
         Ok(args)
     }
 
@@ -345,6 +358,16 @@ mod tests {
         }
         assert!(args("IgnoreUnknown=0;X=y").is_err());
         assert!(args("IgnoreUnknown=yes").is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_pod_is_read_where_unknown_args_are_ignored() {
+        let name = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0";
+        let named = args(&format!("IgnoreUnknown=1;{name}")).unwrap();
+        assert_eq!(named.pod.as_deref(), Some("default/web-0"));
+        assert!(args(name).is_err());
+        let half = args("IgnoreUnknown=1;K8S_POD_NAME=web-0").unwrap();
+        assert_eq!(half.pod, None);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Attachment {
     /// Whether the pod exchanges no packets with others of its kind.
     #[serde(default)]
     pub isolated: bool,
+    /// What people call the pod: `namespace/name` of Kubernetes, where the runtime says it.
+    #[serde(default)]
+    pub pod_name: Option<String>,
     /// Why the pod takes the slow path all the same, if it does. Of a file of its own, as others find it out.
     #[serde(skip)]
     pub slow: Option<String>,

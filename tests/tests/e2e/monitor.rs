@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use beeline::datapath::Datapath;
-use beeline_tests::config::NETWORK;
+use beeline_tests::datapath::attached_as_pinned;
 use beeline_tests::exec;
 use beeline_tests::node::{BRIDGE, Node};
+use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::traffic::{connect, listen, tcp_echo};
@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::fast_nodes;
 
 /// How long anything may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -116,14 +116,16 @@ fn host_veth(pod: &Pod) -> String {
     name.expect("a host veth").to_owned()
 }
 
-/// Whether the programs that are attached are the pinned ones; at least one is.
+/// Whether the programs that are attached are the pinned ones; at least one is attached.
 fn is_put_back(node: &Node) -> bool {
-    let datapath = Datapath::open(&node.bpffs_dir(), NETWORK).expect("a datapath");
-    let pinned = datapath.programs().expect("programs");
-    let places = datapath.places().expect("places");
-    let is_pinned =
-        |place: &beeline::datapath::Place| pinned.contains(&(place.hook, place.program));
-    !places.is_empty() && places.iter().all(is_pinned)
+    let pinned = attached_as_pinned(node).expect("a datapath");
+    !pinned.is_empty() && pinned.into_iter().all(|pinned| pinned)
+}
+
+/// Whether none of the programs that are attached is the pinned one.
+fn is_covered(node: &Node) -> bool {
+    let pinned = attached_as_pinned(node).expect("a datapath");
+    !pinned.into_iter().any(|pinned| pinned)
 }
 
 /// Finds what became of an echo request or reply at a program.
@@ -138,7 +140,7 @@ fn find<'a>(packets: &'a [Value], hook: &str, info: &str, to: IpAddr) -> &'a Val
 
 #[test]
 fn a_monitor_shows_what_becomes_of_each_packet_and_where() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     let monitor = Monitor::start(&a, &["--output", "json"]);
     client.ping(near.ip(), 1).assert_received();
@@ -163,7 +165,7 @@ fn a_monitor_shows_what_becomes_of_each_packet_and_where() {
 
 #[test]
 fn a_line_for_people_has_the_same_and_filters_leave_out_the_rest() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, near, other) = (
         node.add_pod("client"),
         node.add_pod("near"),
@@ -191,7 +193,7 @@ fn a_line_for_people_has_the_same_and_filters_leave_out_the_rest() {
 
 #[test]
 fn drops_shows_what_a_pod_forges_and_nothing_else() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     node.config()
         .with(|plugin| plugin["datapath"]["antiSpoof"] = true.into())
         .install()
@@ -227,7 +229,7 @@ fn tcpdump(node: &Node, file: &Path, filter: &str) -> String {
 
 #[test]
 fn a_capture_holds_the_packets_as_the_pod_sent_them() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let file = a.directory().join("capture.pcapng");
     let path = file.to_str().expect("a path");
@@ -258,7 +260,7 @@ fn a_capture_holds_the_packets_as_the_pod_sent_them() {
 
 #[test]
 fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let listener = listen(far.namespace(), far.ip()).expect("listen");
     let to = (far.ip(), listener.local_addr().expect("port").port());
@@ -274,19 +276,12 @@ fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
     exchange();
     let before = Snapshot::of(&a);
     let monitor = Monitor::start(&a, &["--output", "json", "--duration", "300"]);
-    assert!(!is_put_back(&a));
+    assert!(is_covered(&a));
     exchange();
     let new = a.add_pod("new");
     let deadline = Instant::now() + TIMEOUT;
-    let datapath = Datapath::open(&a.bpffs_dir(), NETWORK).expect("a datapath");
-    let pinned = datapath.programs().expect("programs");
     // Programs of new pods are swapped from time to time.
-    while datapath
-        .places()
-        .expect("places")
-        .iter()
-        .any(|place| pinned.contains(&(place.hook, place.program)))
-    {
+    while !is_covered(&a) {
         assert!(Instant::now() < deadline, "the new pod is not seen");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -301,11 +296,11 @@ fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
 
 #[test]
 fn what_a_killed_monitor_left_carries_packets_and_is_put_right_by_the_next_and_by_load() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let kill_one = || {
         drop(Monitor::start(&node, &[]));
-        assert!(!is_put_back(&node));
+        assert!(is_covered(&node));
         client.ping(server.ip(), 2).assert_received();
         let status = exec::stdout(&mut beeline(&node, "status")).expect("status");
         assert!(status.contains("left by a monitor"), "{status}");
@@ -324,7 +319,7 @@ fn what_a_killed_monitor_left_carries_packets_and_is_put_right_by_the_next_and_b
 
 #[test]
 fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_anew() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let monitor = Monitor::start(&node, &["--output", "json"]);
     let second = beeline(&node, "monitor").output().expect("run");
@@ -338,7 +333,7 @@ fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_an
     exec::stdout(load.arg("--conf-dir").arg(node.conf_dir())).expect("load");
     assert!(is_put_back(&node));
     let deadline = Instant::now() + TIMEOUT;
-    while is_put_back(&node) {
+    while !is_covered(&node) {
         assert!(Instant::now() < deadline, "the new programs tell nothing");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -350,7 +345,7 @@ fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_an
 
 #[test]
 fn a_monitor_ends_when_its_reader_does_or_when_it_has_shown_enough() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let mut monitor = Monitor::start(&node, &[]);
     drop(monitor.child.stdout.take());
@@ -367,7 +362,7 @@ fn a_monitor_ends_when_its_reader_does_or_when_it_has_shown_enough() {
 
 #[test]
 fn classic_filters_are_monitored_and_put_back_too() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     node.config()
         .with(|plugin| plugin["datapath"]["attach"] = "clsact".into())
         .install()
@@ -375,7 +370,7 @@ fn classic_filters_are_monitored_and_put_back_too() {
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     let before = Snapshot::of(&node);
     let monitor = Monitor::start(&node, &["--output", "json"]);
-    assert!(!is_put_back(&node));
+    assert!(is_covered(&node));
     client.ping(server.ip(), 1).assert_received();
     let packets = monitor.interrupt().packets();
     let request = find(&packets, "from_pod", "echo request", server.ip());
@@ -387,7 +382,7 @@ fn classic_filters_are_monitored_and_put_back_too() {
 
 #[test]
 fn a_network_without_a_fast_path_is_said_to_have_none() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     let run = || beeline(&node, "monitor").output().expect("run");
     let before = run();
     assert!(!before.status.success());

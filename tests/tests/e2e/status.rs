@@ -2,9 +2,10 @@
 
 use beeline_tests::exec;
 use beeline_tests::node::Node;
+use beeline_tests::plan::Families;
 use serde_json::Value;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::fast_nodes;
 
 fn status(node: &Node, arguments: &[&str]) -> String {
     let mut status = node.netns().command(node.plugin().path());
@@ -17,7 +18,7 @@ fn status(node: &Node, arguments: &[&str]) -> String {
 
 #[test]
 fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     client.ping(far.ip(), 3).assert_received();
 
@@ -61,7 +62,7 @@ fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
 
 #[test]
 fn status_of_a_node_without_networks_and_of_the_plain_bridge_says_so() {
-    let (_topology, node) = one_node();
+    let (_topology, [node]) = fast_nodes(Families::V4);
     assert!(status(&node, &[]).contains("no network was set up"));
     node.config().mode("bridge").install().expect("install");
     let _pod = node.add_pod("pod");

@@ -13,8 +13,8 @@ use crate::{datapath::Sighting, node::Attachment};
 /// Options that choose packets.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Options {
-    /// Only packets from or to this pod: an address of it, the start of its container ID, the name of its host veth or of
-    /// its network namespace
+    /// Only packets from or to this pod: its name (with its namespace: namespace/name), an address of it, the start of its
+    /// container ID, the name of its host veth or of its network namespace
     #[arg(long)]
     pod: Option<String>,
     /// Only packets from or to this address or CIDR
@@ -87,7 +87,13 @@ impl Filter {
 fn find(name: &str, attachments: &[Attachment]) -> Result<Pod> {
     let address: Option<IpAddr> = name.parse().ok();
     let is_named = |attachment: &&Attachment| {
-        address.is_some_and(|address| attachment.ips().contains(&address))
+        let pod = attachment.pod_name.as_deref();
+        let bare = pod
+            .and_then(|pod| pod.split_once('/'))
+            .map(|(_, name)| name);
+        pod == Some(name)
+            || bare == Some(name)
+            || address.is_some_and(|address| attachment.ips().contains(&address))
             || attachment.container_id.starts_with(name)
             || attachment.host_veth == name
             || attachment.netns.rsplit('/').next() == Some(name)
@@ -134,6 +140,7 @@ mod tests {
             fast_path: true,
             mac: None,
             isolated: false,
+            pod_name: Some(format!("default/web-{ifindex}")),
             slow: None,
         }
     }
@@ -166,7 +173,14 @@ mod tests {
 
     #[test]
     fn a_pod_is_found_by_each_of_its_names_and_must_be_the_only_one() {
-        for name in ["4ac1", "10.1.0.2", "veth3", "net3"] {
+        for name in [
+            "default/web-3",
+            "web-3",
+            "4ac1",
+            "10.1.0.2",
+            "veth3",
+            "net3",
+        ] {
             assert_eq!(find(name, &pods()).unwrap().ifindexes, [3], "{name}");
         }
         let both = find("4ac", &pods()).unwrap_err().to_string();

@@ -18,13 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use beeline_common::abi::MAX_CAPTURED;
 use clap::{Args, ValueEnum};
 
-use self::{
-    capture::Capture,
-    filter::Filter,
-    interfaces::Interfaces,
-    packet::Summary,
-    wait::{Ends, Woken},
-};
+use self::{capture::Capture, filter::Filter, interfaces::Interfaces, packet::Summary, wait::Ends};
 use super::networks;
 use crate::{
     datapath::{Datapath, Sighting},
@@ -143,8 +137,7 @@ impl Session {
         let mut refresh = Instant::now() + REFRESH;
         while self.shown < self.wanted {
             let taps = self.monitors.iter().map(Monitor::waits_for);
-            let woken = ends.wait(taps.flat_map(|tap| tap.descriptors()), refresh)?;
-            if woken == Woken::End {
+            if ends.wait(taps.flat_map(|tap| tap.descriptors()), refresh)? {
                 // What was told until now is shown still.
                 self.stop()?;
                 return self.show(sink);

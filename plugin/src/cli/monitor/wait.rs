@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -25,15 +25,6 @@ pub(super) struct Ends {
     watches_stdout: bool,
 }
 
-/// Why a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Woken {
-    /// There may be packets, or it is time for something else.
-    Goon,
-    /// It is over.
-    End,
-}
-
 impl Ends {
     /// From here on a signal does not end the process but the wait.
     pub(super) fn new(duration: Option<Duration>, watches_stdout: bool) -> Result<Self> {
@@ -50,23 +41,17 @@ impl Ends {
         })
     }
 
-    /// Waits until one of the descriptors is readable, `until`, or the end.
+    /// Waits until one of the descriptors is readable, `until`, or the end; says whether it is the end.
     pub(super) fn wait<'a>(
         &'a self,
         packets: impl Iterator<Item = BorrowedFd<'a>>,
         until: Instant,
-    ) -> Result<Woken> {
+    ) -> Result<bool> {
         let stdout = io::stdout();
-        let mut polled = vec![PollFd::new(
-            std::os::fd::AsFd::as_fd(&self.signals),
-            PollFlags::POLLIN,
-        )];
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         if self.watches_stdout {
             // Asks for nothing: a reader that is gone is told anyway.
-            polled.push(PollFd::new(
-                std::os::fd::AsFd::as_fd(&stdout),
-                PollFlags::empty(),
-            ));
+            polled.push(PollFd::new(stdout.as_fd(), PollFlags::empty()));
         }
         let ends = polled.len();
         polled.extend(packets.map(|packets| PollFd::new(packets, PollFlags::POLLIN)));
@@ -79,10 +64,9 @@ impl Ends {
             Err(errno) => return Err(errno).context("poll"),
         }
         let happened = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(false);
-        let over = polled[..ends].iter().any(happened)
+        Ok(polled[..ends].iter().any(happened)
             || self
                 .deadline
-                .is_some_and(|deadline| deadline <= Instant::now());
-        Ok(if over { Woken::End } else { Woken::Goon })
+                .is_some_and(|deadline| deadline <= Instant::now()))
     }
 }

@@ -90,11 +90,15 @@ fn pod(pod: &Pod, out: &mut impl Write) -> io::Result<()> {
     if let Some(reason) = &pod.slow {
         write!(out, " ({reason})")?;
     }
-    writeln!(
+    write!(
         out,
         "  {}  {} {}",
         attachment.host_veth, attachment.container_id, attachment.ifname
     )?;
+    match &attachment.pod_name {
+        Some(name) => writeln!(out, "  {name}")?,
+        None => writeln!(out)?,
+    }
     if let (Some(sent), Some(delivered)) = (pod.sent, pod.delivered_by_stack) {
         writeln!(
             out,
