@@ -68,6 +68,8 @@ fn networks(options: &networks::Options) -> Result<Vec<Network>> {
 }
 
 fn network(store: &Store, record: Record) -> Result<Network> {
+    let mut problems = record.problems.clone();
+    problems.extend(record.unmet().map(str::to_owned));
     let plan = record.plan;
     let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network);
     let mut network = Network {
@@ -76,7 +78,7 @@ fn network(store: &Store, record: Record) -> Result<Network> {
         mode: plan.datapath.mode,
         datapath: if datapath.is_some() { "ebpf" } else { "bridge" },
         degraded: record.degraded,
-        problems: record.problems,
+        problems,
         pods: store.attachments()?,
         peers: BTreeMap::new(),
         counters: BTreeMap::new(),

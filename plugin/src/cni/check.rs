@@ -68,7 +68,9 @@ fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str)
     let Some(attachment) = store.attachment(container_id, ifname)? else {
         bail!("attachment {container_id} {ifname}: nothing is recorded of it");
     };
-    let off = store.record().is_none_or(|record| record.degraded.is_some());
+    let off = store
+        .record()
+        .is_none_or(|record| record.degraded.is_some());
     if off || !attachment.fast_path {
         return Ok(());
     }

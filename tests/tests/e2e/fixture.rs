@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use beeline_tests::node::Node;
 use beeline_tests::topology::{Plugin, Topology, TopologySpec, unique_prefix};
+use serde_json::Value;
 
 /// A topology of this test's own, each node configured as by default.
 #[track_caller]
@@ -32,4 +33,11 @@ pub(crate) fn two_nodes() -> (Topology, [Arc<Node>; 2]) {
     let topology = topology(2);
     let nodes = topology.take();
     (topology, nodes)
+}
+
+/// Changes the plugin's configuration on a node, from the default one.
+#[track_caller]
+pub(crate) fn configure(node: &Node, change: impl FnOnce(&mut Value)) {
+    let config = node.config().with(change);
+    config.install().expect("install a configuration");
 }

@@ -14,3 +14,5 @@ mod measuring;
 mod packets;
 mod refusals;
 mod repair;
+mod spoofing;
+mod upgrade;
