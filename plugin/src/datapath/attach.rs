@@ -1,7 +1,9 @@
 //! Attaching programs to interfaces, beside those of others.
 //!
-//! By tcx where the kernel has it, else by clsact. A program of ours goes behind what others have there, and what is
-//! not for the fast path goes on to the next one; nothing of anybody else's is ever touched.
+//! By tcx where the kernel has it, else by clsact. A program of ours that redirects goes behind what others have there,
+//! so that their verdicts hold, and what is not for the fast path goes on to the next one. One that only looks on goes
+//! before them: it must see also what they let pass, which no later program does. Nothing of anybody else's is ever
+//! touched.
 
 use std::path::Path;
 
@@ -23,9 +25,13 @@ use super::{
     config::AttachBy,
     pins::{Pins, remove_pin},
 };
+use crate::net::clsact;
 
-/// Our priority among classic filters: behind those that take the kernel's defaults, which count down from 49,152.
-const PRIORITY: u16 = 0xbee1;
+/// The priority of filters that redirect: behind those that take the kernel's defaults, which count down from 49,152 or
+/// from the lowest that is there above 32,767.
+const PRIORITY: u16 = 0xfee1;
+/// The priority of filters that look on.
+const OBSERVER_PRIORITY: u16 = 0xbe;
 const HANDLE: TcHandle = TcHandle::new(0, 0xbee1);
 
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
@@ -45,45 +51,34 @@ impl AttachBy {
 }
 
 /// Attaches the pinned program of `hook` to an interface, if it is not. One that is attached is swapped for the pinned
-/// one, between two packets.
+/// one, between two packets; one that is attached the other way is exchanged.
 pub(super) fn attach(pins: &Pins, hook: Hook, ifindex: u32, by: AttachBy) -> Result<()> {
     let context = || format!("program {}: attach to interface {ifindex}", hook.name());
     let mut program = SchedClassifier::from_pin(pins.program(hook)).with_context(context)?;
-    let (link, filter) = (pins.link(hook, ifindex), pins.filter(hook, ifindex));
-    if link.exists() {
-        if swap(&mut program, &link).is_ok() {
-            return Ok(());
+    let detach_other = || {
+        if by.is_tcx() {
+            detach_filter(pins, hook, ifindex)
+        } else {
+            remove_pin(&pins.link(hook, ifindex))
         }
-        // The link is of an interface that is gone, whose index this one has now.
-        remove_pin(&link)?;
-    }
-    if filter.exists() {
-        if replace_filter(&mut program, hook, ifindex).is_ok() {
-            return Ok(());
-        }
-        // Somebody removed the filter, or with its qdisc all filters.
-        remove_pin(&filter)?;
+    };
+    if hook.is_egress() {
+        // The second of two that look on would take for the stack's what the first has taken the mark off.
+        detach_other()?;
     }
     let attached = if by.is_tcx() {
-        add_link(&mut program, hook, ifindex, &link)
+        attach_link(&mut program, hook, ifindex, &pins.link(hook, ifindex))
     } else {
-        add_filter(&mut program, hook, ifindex, &filter)
+        attach_filter(&mut program, pins, hook, ifindex)
     };
-    attached.with_context(context)
+    attached.with_context(context)?;
+    detach_other()
 }
 
 /// Detaches the program of `hook` from an interface; not attached is success.
 pub(super) fn detach(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
     remove_pin(&pins.link(hook, ifindex))?;
-    let filter = pins.filter(hook, ifindex);
-    if filter.exists() {
-        if let Ok(name) = interface(ifindex) {
-            // The interface may be gone, or somebody else may have removed all its filters.
-            let _ = filter_link(&name, hook)?.detach();
-        }
-        remove_pin(&filter)?;
-    }
-    Ok(())
+    detach_filter(pins, hook, ifindex)
 }
 
 /// Whether the program of `hook` is attached to an interface.
@@ -91,9 +86,21 @@ pub(super) fn is_attached(pins: &Pins, hook: Hook, ifindex: u32) -> bool {
     pins.link(hook, ifindex).exists() || pins.filter(hook, ifindex).exists()
 }
 
-fn add_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
-    let behind_all = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(&interface(ifindex)?, direction(hook), behind_all)?;
+fn attach_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+    if pin.exists() {
+        if swap(program, pin).is_ok() {
+            return Ok(());
+        }
+        // The link is of an interface that is gone, whose index this one has now.
+        remove_pin(pin)?;
+    }
+    let order = if hook.is_egress() {
+        LinkOrder::first()
+    } else {
+        LinkOrder::last()
+    };
+    let options = TcAttachOptions::TcxOrder(order);
+    let id = program.attach_with_options(&interface(ifindex)?, direction(hook), options)?;
     let link: FdLink = program.take_link(id)?.try_into()?;
     link.pin(pin)
         .with_context(|| format!("{}: pin", pin.display()))?;
@@ -107,16 +114,33 @@ fn swap(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+fn attach_filter(
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    hook: Hook,
+    ifindex: u32,
+) -> Result<()> {
+    let (pin, qdisc) = (pins.filter(hook, ifindex), pins.qdisc(ifindex));
+    if pin.exists() {
+        if replace_filter(program, hook, ifindex).is_ok() {
+            return Ok(());
+        }
+        // Somebody removed the filter, or with its qdisc all filters.
+        remove_pin(&pin)?;
+    }
     let name = interface(ifindex)?;
     match qdisc_add_clsact(&name) {
-        Ok(()) => {}
+        Ok(()) => {
+            // What a pin says of a qdisc that was there before is of that one.
+            remove_pin(&qdisc)?;
+            program.pin(&qdisc)?;
+        }
         // Somebody's clsact is as good; somebody's ingress qdisc at least has a place for what comes in.
         Err(error) if already_there(&error) => {}
         Err(error) => return Err(error).context("qdisc clsact: add"),
     }
     let options = TcAttachOptions::Netlink(NlOptions {
-        priority: PRIORITY,
+        priority: priority(hook),
         handle: HANDLE,
         classid: None,
     });
@@ -124,8 +148,28 @@ fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Pat
     // The filter stays when this process ends.
     std::mem::forget(program.take_link(id)?);
     program
-        .pin(pin)
+        .pin(&pin)
         .with_context(|| format!("{}: pin", pin.display()))
+}
+
+fn detach_filter(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
+    let (filter, qdisc) = (pins.filter(hook, ifindex), pins.qdisc(ifindex));
+    if !filter.exists() {
+        return Ok(());
+    }
+    if let Ok(name) = interface(ifindex) {
+        if let Ok(link) = filter_link(&name, hook) {
+            // Somebody else may have removed all its filters.
+            let _ = link.detach();
+        }
+        if qdisc.exists() && clsact::remove_unused(ifindex)? {
+            remove_pin(&qdisc)?;
+        }
+    } else {
+        // The interface took its qdisc along.
+        remove_pin(&qdisc)?;
+    }
+    remove_pin(&filter)
 }
 
 fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Result<()> {
@@ -135,8 +179,16 @@ fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Re
 }
 
 fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(interface, direction(hook), PRIORITY, HANDLE, None)
+    SchedClassifierLink::attached(interface, direction(hook), priority(hook), HANDLE, None)
         .with_context(|| format!("interface {interface:?}: find filter"))
+}
+
+const fn priority(hook: Hook) -> u16 {
+    if hook.is_egress() {
+        OBSERVER_PRIORITY
+    } else {
+        PRIORITY
+    }
 }
 
 const fn direction(hook: Hook) -> TcAttachType {
@@ -150,6 +202,8 @@ const fn direction(hook: Hook) -> TcAttachType {
 fn interface(ifindex: u32) -> Result<String> {
     let name = if_indextoname(ifindex).with_context(|| format!("interface {ifindex}: find"))?;
     match name.into_string() {
+        // That is what nix 0.31 makes of an interface that is gone.
+        Ok(name) if name.is_empty() => bail!("interface {ifindex}: gone"),
         Ok(name) => Ok(name),
         Err(error) => bail!("interface {ifindex}: its name is no UTF-8: {error}"),
     }

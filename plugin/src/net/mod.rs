@@ -12,6 +12,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub mod address;
+pub mod clsact;
 pub mod conntrack;
 pub mod link;
 pub mod mac;

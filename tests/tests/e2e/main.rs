@@ -2,12 +2,15 @@
 //!
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
+mod clsact;
 mod cni;
 mod connectivity;
 mod datapath;
 mod external_ipam;
 mod faults;
 mod fixture;
+mod foreign;
+mod isolation;
 mod lifecycle;
 mod masquerade;
 mod measuring;

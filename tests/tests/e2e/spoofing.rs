@@ -21,13 +21,13 @@ const BROADCAST: Mac = Mac([0xff; 6]);
 /// Ends every frame, so that it is known wherever it turns up.
 const MARK: &[u8] = b"sent by this test";
 
-fn mac(text: &str) -> Mac {
+pub(crate) fn mac(text: &str) -> Mac {
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
     let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().expect("a MAC");
     Mac(bytes.try_into().expect("six bytes"))
 }
 
-fn bridge_mac(node: &Node) -> Mac {
+pub(crate) fn bridge_mac(node: &Node) -> Mac {
     let path = format!("/sys/class/net/{BRIDGE}/address");
     // Another namespace has another /sys; `ip` asks the kernel.
     let link = node
