@@ -2,6 +2,7 @@
 //!
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
+mod adopt;
 mod clsact;
 mod cni;
 mod connectivity;
