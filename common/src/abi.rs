@@ -39,9 +39,12 @@ pub const MAX_PEERS: u32 = 65_536;
 /// The most different prefix lengths that the peer CIDRs of one family can have.
 pub const MAX_PREFIXES: usize = 8;
 
-/// The priority of our classic filters: behind those that people number, and those that the kernel does, which counts
-/// down from 49,152.
-pub const FILTER_PRIORITY: u16 = 0xfffe;
+/// The priority of our classic filters that redirect: behind those that people number, and those that the kernel does,
+/// which counts down from 49,152 or from the lowest that is there above 32,767.
+pub const FILTER_PRIORITY: u16 = 0xfee1;
+
+/// The priority of our classic filters that look on: before those of others.
+pub const OBSERVER_FILTER_PRIORITY: u16 = 0xbe;
 
 /// The handle of our classic filters.
 pub const FILTER_HANDLE: u32 = 0xbee1;

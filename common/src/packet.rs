@@ -38,7 +38,10 @@ pub trait Packet {
 ///
 /// Taken out so, and not one by one, they stay together: LLVM does not join bytes again that it has once taken apart.
 #[inline(always)]
-pub(crate) const fn part<const N: usize, const M: usize>(bytes: &[u8; M], offset: usize) -> [u8; N] {
+pub(crate) const fn part<const N: usize, const M: usize>(
+    bytes: &[u8; M],
+    offset: usize,
+) -> [u8; N] {
     // All callers' offsets are constants: nothing of this is left in the program.
     match bytes.split_at(offset).1.first_chunk() {
         Some(part) => *part,

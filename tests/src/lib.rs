@@ -5,11 +5,13 @@
 //! [`sweep`] removes what a killed process left.
 
 pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod conntrack;
 pub mod datapath;
 pub mod demo;
 pub mod exec;
+pub mod foreign;
 pub mod icmp;
 mod interrupt;
 pub mod iperf;
@@ -24,8 +26,10 @@ pub mod services;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sockopt;
+pub mod steady;
 pub mod sweep;
 pub mod test_run;
 pub mod topology;
 pub mod traffic;
 mod underlay;
+pub mod wire;

@@ -69,6 +69,9 @@ pub(super) fn unload(options: &networks::Options, out: &mut impl Write) -> Resul
             record.plan.network,
             store.attachments()?.len()
         )?;
+        if let Some(unmet) = record.unmet() {
+            writeln!(out, "  problem: {unmet}")?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ use crate::{
 
 /// Options that all commands about networks share.
 #[derive(Clone, Debug, Args)]
+// The commands that it is a part of have an `Options` of their own.
+#[group(skip)]
 pub(super) struct Options {
     /// Where the node's state is
     #[arg(long, default_value = DEFAULT_STATE_DIR)]

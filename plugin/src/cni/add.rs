@@ -132,6 +132,14 @@ impl Attaching<'_> {
         self.masquerade(&attachment)?;
         fault!("add-pod-masquerade");
         attachment.fast_path = self.take_fast_path(node, &attachment)?;
+        if let Some(unmet) = self
+            .plan
+            .unmet_on_bridge()
+            .filter(|_| !attachment.fast_path)
+        {
+            // At every ADD, unlike why: this pod is not what was asked for.
+            tracing::warn!(container = attachment.container_id, "{unmet}");
+        }
         fault!("add-fast-path");
         self.wait_for_port(node, &attachment).await?;
         fault!("add-port");

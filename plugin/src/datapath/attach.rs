@@ -1,7 +1,9 @@
 //! Attaching programs to interfaces, beside those of others.
 //!
-//! By tcx where the kernel has it, else by clsact. A program of ours goes behind what others have there, and what is
-//! not for the fast path goes on to the next one; nothing of anybody else's is ever touched.
+//! By tcx where the kernel has it, else by clsact. A program of ours that redirects goes behind what others have there,
+//! so that their verdicts hold, and what is not for the fast path goes on to the next one. One that only looks on goes
+//! before them: it must see also what they let pass, which no later program does. Nothing of anybody else's is ever
+//! touched.
 
 use std::{fs, path::Path};
 
@@ -16,7 +18,7 @@ use aya::{
 };
 use beeline_common::{
     Hook,
-    abi::{FILTER_HANDLE, FILTER_PRIORITY},
+    abi::{FILTER_HANDLE, FILTER_PRIORITY, OBSERVER_FILTER_PRIORITY},
 };
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
@@ -25,6 +27,7 @@ use super::{
     config::AttachBy,
     pins::{Pins, remove_pin},
 };
+use crate::net::clsact;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -63,31 +66,28 @@ impl AttachBy {
 }
 
 /// Attaches the pinned program of `hook` to an interface, if it is not. One that is attached is swapped for the pinned
-/// one, between two packets.
+/// one, between two packets; one that is attached the other way is exchanged.
 pub(super) fn attach(pins: &Pins, hook: Hook, ifindex: u32, by: AttachBy) -> Result<()> {
     let context = || format!("program {}: attach to interface {ifindex}", hook.name());
     let mut program = SchedClassifier::from_pin(pins.program(hook)).with_context(context)?;
-    let (link, filter) = (pins.link(hook, ifindex), pins.filter(hook, ifindex));
-    if link.exists() {
-        if swap(&mut program, &link).is_ok() {
-            return Ok(());
+    let detach_other = || {
+        if by.is_tcx() {
+            detach_filter(pins, hook, ifindex)
+        } else {
+            remove_pin(&pins.link(hook, ifindex))
         }
-        // The link is of an interface that is gone, whose index this one has now.
-        remove_pin(&link)?;
-    }
-    if filter.exists() {
-        if replace_filter(&mut program, hook, ifindex, &filter).is_ok() {
-            return Ok(());
-        }
-        // Somebody removed the filter, or with its qdisc all filters.
-        remove_pin(&filter)?;
+    };
+    if hook.is_egress() {
+        // The second of two that look on would take for the stack's what the first has taken the mark off.
+        detach_other()?;
     }
     let attached = if by.is_tcx() {
-        add_link(&mut program, hook, ifindex, &link)
+        attach_link(&mut program, hook, ifindex, &pins.link(hook, ifindex))
     } else {
-        add_filter(&mut program, hook, ifindex, &filter)
+        attach_filter(&mut program, pins, hook, ifindex)
     };
-    attached.with_context(context)
+    attached.with_context(context)?;
+    detach_other()
 }
 
 /// Swaps what is attached for a program of the same hook, between two packets. Attaches nothing anew: what is not attached
@@ -122,15 +122,7 @@ pub(super) fn program_at(pins: &Pins, hook: Hook, ifindex: u32, how: Kind) -> Re
 /// Detaches the program of `hook` from an interface; not attached is success.
 pub(super) fn detach(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
     remove_pin(&pins.link(hook, ifindex))?;
-    let filter = pins.filter(hook, ifindex);
-    if filter.exists() {
-        if let Ok(name) = interface(ifindex) {
-            // The interface may be gone, or somebody else may have removed all its filters.
-            let _ = filter_link(&name, hook)?.detach();
-        }
-        remove_pin(&filter)?;
-    }
-    Ok(())
+    detach_filter(pins, hook, ifindex)
 }
 
 /// Whether the program of `hook` is attached to an interface.
@@ -138,9 +130,21 @@ pub(super) fn is_attached(pins: &Pins, hook: Hook, ifindex: u32) -> bool {
     pins.link(hook, ifindex).exists() || pins.filter(hook, ifindex).exists()
 }
 
-fn add_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
-    let behind_all = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(&interface(ifindex)?, direction(hook), behind_all)?;
+fn attach_link(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+    if pin.exists() {
+        if swap(program, pin).is_ok() {
+            return Ok(());
+        }
+        // The link is of an interface that is gone, whose index this one has now.
+        remove_pin(pin)?;
+    }
+    let order = if hook.is_egress() {
+        LinkOrder::first()
+    } else {
+        LinkOrder::last()
+    };
+    let options = TcAttachOptions::TcxOrder(order);
+    let id = program.attach_with_options(&interface(ifindex)?, direction(hook), options)?;
     let link: FdLink = program.take_link(id)?.try_into()?;
     link.pin(pin)
         .with_context(|| format!("{}: pin", pin.display()))?;
@@ -156,16 +160,33 @@ fn swap(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Path) -> Result<()> {
+fn attach_filter(
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    hook: Hook,
+    ifindex: u32,
+) -> Result<()> {
+    let (pin, qdisc) = (pins.filter(hook, ifindex), pins.qdisc(ifindex));
+    if pin.exists() {
+        if replace_filter(program, hook, ifindex, &pin).is_ok() {
+            return Ok(());
+        }
+        // Somebody removed the filter, or with its qdisc all filters.
+        remove_pin(&pin)?;
+    }
     let name = interface(ifindex)?;
     match qdisc_add_clsact(&name) {
-        Ok(()) => {}
+        Ok(()) => {
+            // What a pin says of a qdisc that was there before is of that one.
+            remove_pin(&qdisc)?;
+            program.pin(&qdisc)?;
+        }
         // Somebody's clsact is as good; somebody's ingress qdisc at least has a place for what comes in.
         Err(error) if already_there(&error) => {}
         Err(error) => return Err(error).context("qdisc clsact: add"),
     }
     let options = TcAttachOptions::Netlink(NlOptions {
-        priority: FILTER_PRIORITY,
+        priority: priority(hook),
         handle: FILTER_HANDLE.into(),
         classid: None,
     });
@@ -173,8 +194,28 @@ fn add_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32, pin: &Pat
     // The filter stays when this process ends.
     std::mem::forget(program.take_link(id)?);
     program
-        .pin(pin)
+        .pin(&pin)
         .with_context(|| format!("{}: pin", pin.display()))
+}
+
+fn detach_filter(pins: &Pins, hook: Hook, ifindex: u32) -> Result<()> {
+    let (filter, qdisc) = (pins.filter(hook, ifindex), pins.qdisc(ifindex));
+    if !filter.exists() {
+        return Ok(());
+    }
+    if let Ok(name) = interface(ifindex) {
+        if let Ok(link) = filter_link(&name, hook) {
+            // Somebody else may have removed all its filters.
+            let _ = link.detach();
+        }
+        if qdisc.exists() && clsact::remove_unused(ifindex)? {
+            remove_pin(&qdisc)?;
+        }
+    } else {
+        // The interface took its qdisc along.
+        remove_pin(&qdisc)?;
+    }
+    remove_pin(&filter)
 }
 
 fn replace_filter(
@@ -200,11 +241,19 @@ fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
     SchedClassifierLink::attached(
         interface,
         direction(hook),
-        FILTER_PRIORITY,
+        priority(hook),
         FILTER_HANDLE.into(),
         None,
     )
     .with_context(|| format!("interface {interface:?}: find filter"))
+}
+
+const fn priority(hook: Hook) -> u16 {
+    if hook.is_egress() {
+        OBSERVER_FILTER_PRIORITY
+    } else {
+        FILTER_PRIORITY
+    }
 }
 
 const fn direction(hook: Hook) -> TcAttachType {
@@ -218,6 +267,8 @@ const fn direction(hook: Hook) -> TcAttachType {
 fn interface(ifindex: u32) -> Result<String> {
     let name = if_indextoname(ifindex).with_context(|| format!("interface {ifindex}: find"))?;
     match name.into_string() {
+        // That is what nix 0.31 makes of an interface that is gone.
+        Ok(name) if name.is_empty() => bail!("interface {ifindex}: gone"),
         Ok(name) => Ok(name),
         Err(error) => bail!("interface {ifindex}: its name is no UTF-8: {error}"),
     }

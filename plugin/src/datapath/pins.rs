@@ -6,6 +6,7 @@
 //!     programs-2/from_pod from_uplink …
 //!     links/from_pod-12 from_uplink-3 …   tcx: one for each interface, by index
 //!     filters/from_pod-12 …               clsact: the program, to say that it is attached there
+//!     qdiscs/12 …                         a program, to say that the interface's clsact qdisc is of this network's making
 //! ```
 
 use std::{
@@ -63,6 +64,11 @@ impl Pins {
         self.filters().join(format!("{}-{ifindex}", hook.name()))
     }
 
+    /// What says that an interface's clsact qdisc was added for this network.
+    pub(super) fn qdisc(&self, ifindex: u32) -> PathBuf {
+        self.qdiscs().join(ifindex.to_string())
+    }
+
     /// Where programs are attached by tcx.
     pub(super) fn linked(&self) -> Result<Vec<(Hook, u32)>> {
         places(&self.links())
@@ -85,9 +91,24 @@ impl Pins {
         self.root.join("filters")
     }
 
+    fn qdiscs(&self) -> PathBuf {
+        self.root.join("qdiscs")
+    }
+
+    /// The directories of this version.
+    fn current(&self) -> [PathBuf; 5] {
+        [
+            self.maps(),
+            self.programs(),
+            self.links(),
+            self.filters(),
+            self.qdiscs(),
+        ]
+    }
+
     /// Makes the directories.
     pub(super) fn create(&self) -> Result<()> {
-        for directory in [self.maps(), self.programs(), self.links(), self.filters()] {
+        for directory in self.current() {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("{}: create", directory.display()))?;
         }
@@ -96,7 +117,7 @@ impl Pins {
 
     /// Removes the programs and maps of other versions of the ABI, which nothing runs or reads any more.
     pub(super) fn remove_other_versions(&self) -> Result<()> {
-        let current = [self.maps(), self.programs(), self.links(), self.filters()];
+        let current = self.current();
         for directory in children(&self.root)? {
             if current.contains(&directory) {
                 continue;

@@ -13,6 +13,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub mod address;
+pub mod clsact;
 pub mod conntrack;
 mod exchange;
 pub mod link;

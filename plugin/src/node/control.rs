@@ -1,6 +1,6 @@
 //! Turning the fast path of a running node on and off.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{Attachment, Plan, Record, Store, setup};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The fast path does not come up, for the reason that is written into the record too.
+/// The fast path does not come up. What the records say of a node that was set up before is then what they said.
 pub async fn load(
     netlink: &Netlink,
     plan: &Plan,
@@ -26,20 +26,39 @@ pub async fn load(
         "network {network}: datapath.mode is \"bridge\""
     );
     let _lock = store.lock_exclusive()?;
-    if let Some(mut record) = store.record().filter(|record| record.off) {
-        record.off = false;
-        store.save_record(&record)?;
-    }
-    let former = take_in(netlink, plan, store, foreign).await?;
-    let (_, record, _) = match setup::set_up(netlink, plan, store).await {
-        Ok(done) if done.1.degraded.is_none() => return Ok(done.1),
-        failed => {
-            former.restore(store)?;
-            failed?
-        }
+    let mut former = Former {
+        record: store.record(),
+        changed: Vec::new(),
+        added: Vec::new(),
     };
-    let reason = record.degraded.unwrap_or_default();
-    bail!("network {network}: no fast path: {reason}")
+    let failure = match turn_on(netlink, plan, store, foreign, &mut former).await {
+        Ok(Record {
+            degraded: Some(reason),
+            ..
+        }) => anyhow!("no fast path: {reason}"),
+        Ok(record) => return Ok(record),
+        Err(error) => error,
+    };
+    former.restore(store)?;
+    Err(failure.context(format!("network {network}")))
+}
+
+async fn turn_on(
+    netlink: &Netlink,
+    plan: &Plan,
+    store: &Store,
+    foreign: Vec<Attachment>,
+    former: &mut Former,
+) -> Result<Record> {
+    if let Some(record) = former.record.as_ref().filter(|record| record.off) {
+        store.save_record(&Record {
+            off: false,
+            ..record.clone()
+        })?;
+    }
+    take_in(netlink, plan, store, foreign, former).await?;
+    let (_, record, _) = setup::set_up(netlink, plan, store).await?;
+    Ok(record)
 }
 
 /// Detaches and unpins everything of a network: its pods take the plain bridge, and new ones too until [`load`]. Flows go
@@ -57,14 +76,18 @@ pub fn unload(store: &Store) -> Result<Record> {
     Ok(record)
 }
 
-/// The attachments as they were.
+/// The records as they were.
 struct Former {
+    record: Option<Record>,
     changed: Vec<Attachment>,
     added: Vec<Attachment>,
 }
 
 impl Former {
     fn restore(&self, store: &Store) -> Result<()> {
+        if let Some(record) = &self.record {
+            store.save_record(record)?;
+        }
         for attachment in &self.changed {
             store.save_attachment(attachment)?;
         }
@@ -81,11 +104,8 @@ async fn take_in(
     plan: &Plan,
     store: &Store,
     foreign: Vec<Attachment>,
-) -> Result<Former> {
-    let mut former = Former {
-        changed: Vec::new(),
-        added: Vec::new(),
-    };
+    former: &mut Former,
+) -> Result<()> {
     let bridge = netlink.link(&plan.bridge.name).await?;
     for attachment in store.attachments()? {
         if attachment.fast_path || attachment.addresses.is_empty() {
@@ -105,7 +125,7 @@ async fn take_in(
             former.added.push(taken);
         }
     }
-    Ok(former)
+    Ok(())
 }
 
 /// The attachment on the fast path, if its host veth is a port of the bridge and its MAC can be told.

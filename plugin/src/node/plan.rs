@@ -57,6 +57,12 @@ impl Plan {
         self.cluster_cidrs().iter().any(|cidr| cidr.is_ipv4() == v4)
     }
 
+    /// What was asked for and does not hold where no program sees what a pod sends.
+    pub fn unmet_on_bridge(&self) -> Option<&'static str> {
+        let unmet = "datapath.antiSpoof true: does not hold, pods can send in any name";
+        self.datapath.anti_spoof.then_some(unmet)
+    }
+
     /// The peers.
     pub fn peers(&self) -> &[PeerConf] {
         &self.datapath.peers

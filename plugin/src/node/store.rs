@@ -57,11 +57,20 @@ impl Record {
         }
     }
 
+    /// What was asked for and does not hold.
+    pub fn unmet(&self) -> Option<&'static str> {
+        let degraded = self.degraded.is_some();
+        degraded.then(|| self.plan.unmet_on_bridge()).flatten()
+    }
+
     /// Logs what does not work.
     pub fn warn(&self) {
         let network = &self.plan.network;
         if let Some(reason) = &self.degraded {
             tracing::warn!(network, "pods take the plain bridge, no eBPF: {reason}");
+        }
+        if let Some(unmet) = self.unmet() {
+            tracing::warn!(network, "{unmet}");
         }
         for problem in &self.problems {
             tracing::warn!(network, "{problem}");

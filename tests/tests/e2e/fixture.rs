@@ -8,6 +8,7 @@ use std::sync::Arc;
 use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
 use beeline_tests::topology::{Plugin, Topology, TopologySpec, unique_prefix};
+use serde_json::Value;
 
 /// A topology of this test's own, each node configured as by default.
 #[track_caller]
@@ -73,4 +74,11 @@ pub(crate) fn fast_nodes<const N: usize>(families: Families) -> (Topology, [Arc<
 /// Whether a node's pods shall be on the fast path.
 pub(crate) fn is_fast(node: &Node) -> bool {
     node.mode() != "bridge" && !node.plugin().is_reference()
+}
+
+/// Changes the plugin's configuration on a node, from the default one.
+#[track_caller]
+pub(crate) fn configure(node: &Node, change: impl FnOnce(&mut Value)) {
+    let config = node.config().with(change);
+    config.install().expect("install a configuration");
 }

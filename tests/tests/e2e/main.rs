@@ -2,6 +2,8 @@
 //!
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
+mod adopt;
+mod clsact;
 mod cni;
 mod connectivity;
 mod datapath;
@@ -10,6 +12,8 @@ mod external_ipam;
 mod faults;
 mod firewall;
 mod fixture;
+mod foreign;
+mod isolation;
 mod lifecycle;
 mod macspoof;
 mod masquerade;
@@ -22,4 +26,6 @@ mod refusals;
 mod repair;
 mod services;
 mod shaping;
+mod spoofing;
 mod status;
+mod upgrade;

@@ -21,7 +21,12 @@ pub(crate) fn sandbox(node: &Node) -> (Namespace, Attachment) {
 
 /// Has ADD fail with one of `codes` and no trace on the node; returns the message.
 #[track_caller]
-fn refused(node: &Arc<Node>, attachment: &Attachment, stdin: &str, codes: &[u64]) -> String {
+pub(crate) fn refused(
+    node: &Arc<Node>,
+    attachment: &Attachment,
+    stdin: &str,
+    codes: &[u64],
+) -> String {
     let before = Snapshot::of(node);
     let outcome = node
         .runtime()

@@ -2,14 +2,23 @@
 
 use std::fs;
 
+use aya::maps::{HashMap, Map, MapData};
+use beeline_common::abi::{MAX_PODS, names};
+use beeline_common::{Address, Mac, Port};
+use beeline_tests::config::NETWORK;
+use beeline_tests::datapath::growth;
 use beeline_tests::exec;
-use beeline_tests::node::Node;
+use beeline_tests::node::{BRIDGE, Node};
 use beeline_tests::plan::Families;
+use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
+use beeline_tests::sweep;
 use beeline_tests::topology::OUTSIDE;
+use nix::net::if_::if_nametoindex;
 use serde_json::json;
 
 use crate::fixture::{fast_nodes, one_node, two_nodes};
+use crate::refusals::sandbox;
 
 fn run(node: &Node, arguments: &[&str]) {
     exec::stdout(node.netns().command(arguments[0]).args(&arguments[1..])).expect("command");
@@ -91,4 +100,138 @@ fn a_problem_that_stays_is_said_once_and_a_peer_that_appears_is_used() {
     assert_eq!(third.add_stderr(), "");
     let routes = exec::stdout(node.netns().command("ip").args(["route"])).expect("routes");
     assert!(routes.contains("10.244.9.0/24 via 198.18.0.9"), "{routes}");
+}
+
+/// Which counters of the fast path grow while the pods ping each other.
+fn fast(node: &Node, from: &Pod, to: &Pod) -> Vec<String> {
+    let before = node.counters().expect("counters");
+    from.ping(to.ip(), 5).assert_received();
+    let grown = growth(&before, &node.counters().expect("counters"));
+    let fast = |(name, packets): &(String, u64)| !name.contains("/pass_") && *packets >= 5;
+    grown
+        .into_iter()
+        .filter(fast)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[test]
+fn the_fast_path_comes_back_after_the_bridge_was_deleted_and_made_anew() {
+    let (_topology, [node, other]) = two_nodes();
+    let (former, far) = (node.add_pod("former"), other.add_pod("far"));
+    run(&node, &["ip", "link", "del", BRIDGE]);
+    // Its pods are on no bridge any more; that of the next pod is a new one.
+    let (one, two) = (node.add_pod("one"), node.add_pod("two"));
+    let bridge = node
+        .netns()
+        .within(|| if_nametoindex(BRIDGE))
+        .expect("bridge");
+    let links = node.bpffs_dir().join("beeline").join(NETWORK).join("links");
+    let to_pod: Vec<_> = sweep::walk(&links)
+        .into_iter()
+        .filter_map(|path| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix("to_pod-")?
+                .parse()
+                .ok()
+        })
+        .collect::<Vec<u32>>();
+    assert_eq!(to_pod, [bridge]);
+    assert_eq!(fast(&node, &one, &two), ["from_pod/to_pod"]);
+    assert_eq!(
+        fast(&node, &one, &far),
+        ["from_pod/to_peer", "from_uplink/to_pod"]
+    );
+    for pod in [former, one, two] {
+        pod.delete().expect("DEL");
+    }
+}
+
+#[test]
+fn the_fast_path_comes_back_after_the_uplink_was_deleted_and_made_anew() {
+    let (topology, [node, other]) = two_nodes();
+    let (pod, far) = (node.add_pod("pod"), other.add_pod("far"));
+    pod.ping(far.ip(), 1).assert_received();
+    run(&node, &["ip", "link", "del", "eth0"]);
+    let during = node.add_pod("during");
+    assert!(
+        during.add_stderr().contains("eth0"),
+        "{}",
+        during.add_stderr()
+    );
+    assert_eq!(fast(&node, &during, &pod), ["from_pod/to_pod"]);
+    let name = node.netns().name();
+    let switch = [
+        format!("link add again type veth peer name eth0 netns {name}"),
+        "link set again master switch up".to_owned(),
+    ];
+    exec::ip_batch(topology.switch(), &switch).expect("ip");
+    let uplink = [
+        "link set eth0 up".to_owned(),
+        format!("address add {}/24 dev eth0", node.address()),
+    ];
+    exec::ip_batch(node.netns(), &uplink).expect("ip");
+    let after = node.add_pod("after");
+    assert_eq!(after.add_stderr(), "");
+    for pod in [&pod, &during, &after] {
+        assert_eq!(
+            fast(&node, pod, &far),
+            ["from_pod/to_peer", "from_uplink/to_pod"]
+        );
+    }
+}
+
+/// Fills a map with made-up entries, from what `key` makes of a number, until it takes no more.
+fn fill<K: aya::Pod, V: aya::Pod>(node: &Node, name: &str, value: V, key: impl Fn(u32) -> K) {
+    let version = beeline_common::ABI_VERSION;
+    let pins = node.bpffs_dir().join("beeline").join(NETWORK);
+    let data = MapData::from_pin(pins.join(format!("maps-{version}")).join(name)).expect(name);
+    let mut map = HashMap::<_, K, V>::try_from(Map::HashMap(data)).expect(name);
+    let full = (1..=2 * MAX_PODS).any(|number| map.insert(key(number), value, 0).is_err());
+    assert!(full, "{name} holds more than is asked of it");
+}
+
+#[test]
+fn pods_that_no_map_has_room_for_take_the_slow_path_and_say_so() {
+    for (map, left) in [(names::PODS, "PODS"), (names::PORTS, "PORTS")] {
+        let (_topology, node) = one_node();
+        let first = node.add_pod("first");
+        let before = Snapshot::of(&node);
+        let (ifindex, mac) = (1 << 20, Mac([2; 6]));
+        if map == names::PODS {
+            let pod = beeline_common::Pod {
+                ifindex,
+                flags: 0,
+                mac,
+                gateway: mac,
+            };
+            let address = |number: u32| Address::from_v4((0x0b00_0000 + number).to_be_bytes());
+            fill(&node, map, pod, address);
+        } else {
+            let port = Port { mac, reserved: 0 };
+            fill(&node, map, port, |number| ifindex + number);
+        }
+        let second = node.add_pod("second");
+        assert!(
+            second.add_stderr().contains(left),
+            "{map}: {}",
+            second.add_stderr()
+        );
+        first.ping(second.ip(), 2).assert_received();
+        second.check().expect("executed").expect_success();
+        let counters = node.counters().expect("counters");
+        assert_eq!(counters["from_pod/to_pod"], 0, "{map}: one way is no way");
+        second.delete().expect("DEL");
+        before.assert_unchanged(&node);
+
+        let config = node.config().mode("ebpf");
+        let (_namespace, attachment) = sandbox(&node);
+        let before = Snapshot::of(&node);
+        let config = config.stdin().to_string();
+        let outcome = node.runtime().call("ADD", &attachment, config.as_bytes());
+        let message = outcome.expect("executed").expect_error(&[999]);
+        assert!(message.contains(left), "{message}");
+        before.assert_unchanged(&node);
+    }
 }

@@ -154,6 +154,8 @@ fn status(options: &networks::Options) -> Result<Status> {
 }
 
 fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Result<Network> {
+    let mut problems = record.problems.clone();
+    problems.extend(record.unmet().map(str::to_owned));
     let plan = record.plan;
     let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network);
     let is_on = datapath.is_some();
@@ -164,7 +166,7 @@ fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Resu
         mode: plan.datapath.mode,
         datapath: if is_on { "ebpf" } else { "bridge" },
         degraded: record.degraded,
-        problems: record.problems,
+        problems,
         firewall: record.firewall,
         overlay: plan.datapath.overlay,
         pods: pods

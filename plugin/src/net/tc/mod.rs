@@ -5,7 +5,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use beeline_common::abi::{FILTER_HANDLE, FILTER_PRIORITY};
+use beeline_common::abi::{FILTER_HANDLE, FILTER_PRIORITY, OBSERVER_FILTER_PRIORITY};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -111,7 +111,8 @@ impl Qdisc {
 impl Filter {
     /// Whether beeline made it.
     pub fn is_own(&self) -> bool {
-        self.kind == "bpf" && self.priority == FILTER_PRIORITY && self.handle == FILTER_HANDLE
+        let ours = [FILTER_PRIORITY, OBSERVER_FILTER_PRIORITY];
+        self.kind == "bpf" && ours.contains(&self.priority) && self.handle == FILTER_HANDLE
     }
 }
 

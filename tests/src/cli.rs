@@ -1,0 +1,68 @@
+//! The plugin's command line, as an administrator uses it on a node.
+
+use std::process::Output;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::exec;
+use crate::node::Node;
+
+/// Runs a verb with options; it may fail.
+pub fn run(node: &Node, verb: &str, options: &[&str]) -> Result<Output> {
+    let mut command = node.netns().command(node.plugin().path());
+    command.arg(verb).arg("--state-dir").arg(node.state_dir());
+    exec::output(command.args(options), b"")
+}
+
+/// Loads the programs, for the configuration that is installed.
+pub fn load(node: &Node, options: &[&str]) -> Result<String> {
+    let directory = node.conf_dir().display().to_string();
+    succeed(
+        node,
+        "load",
+        &[&["--conf-dir", &*directory], options].concat(),
+    )
+}
+
+/// Has the programs loaded, which must fail; returns why.
+pub fn load_fails(node: &Node, options: &[&str]) -> Result<String> {
+    let directory = node.conf_dir().display().to_string();
+    let options = [&["--conf-dir", &*directory], options].concat();
+    let output = run(node, "load", &options)?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success(), "{}: load succeeds", node.name());
+    Ok(error)
+}
+
+/// Takes the fast path off.
+pub fn unload(node: &Node) -> Result<String> {
+    succeed(node, "unload", &[])
+}
+
+/// What `beeline status` says of the node's only network.
+pub fn status(node: &Node) -> Result<Value> {
+    let text = succeed(node, "status", &["--output", "json"])?;
+    let networks: Value = serde_json::from_str(&text)?;
+    Ok(networks[0].clone())
+}
+
+/// What `beeline status` says to people.
+pub fn status_text(node: &Node) -> Result<String> {
+    succeed(node, "status", &[])
+}
+
+fn succeed(node: &Node, verb: &str, options: &[&str]) -> Result<String> {
+    let output = run(node, verb, options)?;
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "{}: beeline {verb}: {}: {out}{error}",
+        node.name(),
+        output.status
+    );
+    Ok(out.into_owned())
+}

@@ -1,0 +1,224 @@
+//! Traffic that goes on while something changes, and whether any of it failed.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::netns::Namespace;
+use crate::pod::Pod;
+use crate::traffic::{TIMEOUT, connect, listen};
+
+/// Connections a second between two pods, unless the machine is slower.
+const RATE: u32 = 500;
+
+/// What a client sends over a short connection, and what over its last.
+const QUESTION: u8 = b'?';
+const END: u8 = b'!';
+
+/// So many short connections have to succeed before the change, and after it.
+const ENOUGH: usize = 100;
+
+/// What became of the traffic between two pods.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Short connections: opened, asked, answered, closed.
+    pub connections: usize,
+    /// Questions and answers over the one long connection.
+    pub exchanges: usize,
+    /// What failed; both kinds go on after a failure.
+    pub failures: Vec<String>,
+    /// Resets that either pod's kernel sent, and connections that it gave up.
+    pub resets: u64,
+}
+
+impl Tally {
+    /// Panics unless there was traffic, and all of it arrived.
+    #[track_caller]
+    pub fn assert_unbroken(&self) {
+        let Self {
+            connections,
+            exchanges,
+            failures,
+            resets,
+        } = self;
+        assert!(failures.is_empty(), "{self:?}");
+        assert_eq!(*resets, 0, "resets: {self:?}");
+        assert!(*connections >= 2 * ENOUGH, "{connections} connections");
+        assert!(*exchanges > 0, "no exchange over the long connection");
+    }
+}
+
+/// Runs `change` while each client asks its server over short connections and over a long one; both before and after the
+/// change some are completed.
+pub fn during<T: Send>(
+    pairs: &[(&Pod, &Pod)],
+    change: impl FnOnce() -> T + Send,
+) -> Result<(T, Vec<Tally>)> {
+    let before = resets(pairs)?;
+    let stop = AtomicBool::new(false);
+    let done: Vec<AtomicUsize> = pairs.iter().map(|_| AtomicUsize::new(0)).collect();
+    let (changed, tallies) = thread::scope(|scope| {
+        let running: Vec<_> = pairs
+            .iter()
+            .zip(&done)
+            .map(|((client, server), done)| {
+                let stop = &stop;
+                let short = scope.spawn(move || short(client, server, done, stop));
+                let long = scope.spawn(move || long(client, server, stop));
+                (short, long)
+            })
+            .collect();
+        let waited = wait_for_more(&done);
+        let changed = change();
+        let waited = waited.and_then(|()| wait_for_more(&done));
+        stop.store(true, Ordering::Relaxed);
+        let tallies: Result<Vec<Tally>> = running
+            .into_iter()
+            .map(|(short, long)| {
+                let (exchanges, failed) = long.join().expect("no panic")?;
+                let mut tally = short.join().expect("no panic")?;
+                tally.exchanges = exchanges;
+                tally.failures.extend(failed);
+                Ok(tally)
+            })
+            .collect();
+        waited.and(tallies).map(|tallies| (changed, tallies))
+    })?;
+    let after = resets(pairs)?;
+    let resets = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| after - before);
+    let with_resets = |(tally, resets)| Tally { resets, ..tally };
+    Ok((
+        changed,
+        tallies.into_iter().zip(resets).map(with_resets).collect(),
+    ))
+}
+
+fn wait_for_more(done: &[AtomicUsize]) -> Result<()> {
+    let start: Vec<usize> = done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
+    let deadline = Instant::now() + 4 * TIMEOUT;
+    let enough = || {
+        let now = done.iter().map(|d| d.load(Ordering::Relaxed));
+        now.zip(&start).all(|(now, start)| now >= start + ENOUGH)
+    };
+    while !enough() {
+        ensure!(Instant::now() < deadline, "traffic: too few connections");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// One connection after the other, each with one question.
+fn short(client: &Pod, server: &Pod, done: &AtomicUsize, stop: &AtomicBool) -> Result<Tally> {
+    let listener = listen(server.namespace(), server.ip())?;
+    let to = SocketAddr::from((server.ip(), listener.local_addr()?.port()));
+    thread::scope(|scope| {
+        let answering = scope.spawn(|| answer(&listener));
+        let tally = client.namespace().within(|| {
+            let mut tally = Tally::default();
+            let mut next = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                match ask(to, QUESTION) {
+                    Ok(()) => tally.connections += 1,
+                    Err(error) => tally.failures.push(format!("{to}: {error:#}")),
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+                next += Duration::from_secs(1) / RATE;
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            tally
+        });
+        let ended = client.namespace().within(|| ask(to, END));
+        if let Err(error) = ended {
+            // The server waits on; without its socket it does not.
+            shutdown(listener.as_raw_fd(), Shutdown::Both).context("listener")?;
+            return Err(error);
+        }
+        answering.join().expect("no panic")?;
+        Ok(tally)
+    })
+}
+
+fn ask(to: SocketAddr, what: u8) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(&[what]).context("ask")?;
+    stream.read_exact(&mut [0]).context("answer")?;
+    Ok(())
+}
+
+/// Answers one connection after the other until one says that it is the last.
+fn answer(listener: &TcpListener) -> Result<()> {
+    loop {
+        let (mut stream, _) = listener.accept().context("accept")?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let mut byte = [0];
+        if stream.read(&mut byte).context("question")? == 1 {
+            stream.write_all(&byte).context("answer")?;
+        }
+        let ended = byte == [END];
+        // The client closes first, so that this end does not reset what it has not read.
+        let _ = stream.read(&mut byte);
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// One connection with question after question.
+fn long(client: &Pod, server: &Pod, stop: &AtomicBool) -> Result<(usize, Option<String>)> {
+    let listener = listen(server.namespace(), server.ip())?;
+    let to = SocketAddr::from((server.ip(), listener.local_addr()?.port()));
+    let stream = connect(client.namespace(), to)?;
+    let (mut accepted, _) = listener.accept().context("accept")?;
+    accepted.set_nodelay(true)?;
+    let exchange = |stream: &mut TcpStream| {
+        stream.write_all(&[QUESTION])?;
+        stream.read_exact(&mut [0])
+    };
+    thread::scope(move |scope| {
+        let mut stream = stream;
+        scope.spawn(move || {
+            let mut byte = [0];
+            while accepted.read(&mut byte).is_ok_and(|length| length == 1)
+                && accepted.write_all(&byte).is_ok()
+            {}
+        });
+        let (mut exchanges, mut failure) = (0, None);
+        while failure.is_none() && !stop.load(Ordering::Relaxed) {
+            match exchange(&mut stream) {
+                Ok(()) => exchanges += 1,
+                Err(error) => failure = Some(format!("long connection to {to}: {error}")),
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        // The other end waits for more.
+        drop(stream);
+        Ok((exchanges, failure))
+    })
+}
+
+/// What each pair's kernels count as resets sent and connections given up.
+fn resets(pairs: &[(&Pod, &Pod)]) -> Result<Vec<u64>> {
+    let counted = |namespace: &Namespace| -> Result<u64> {
+        let text = namespace.within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = lines.next().zip(lines.next()).context("snmp: no TCP")?;
+        let wanted = ["AttemptFails", "EstabResets", "OutRsts"];
+        let of = names.split(' ').zip(values.split(' '));
+        let of = of.filter(|(name, _)| wanted.contains(name));
+        Ok(of.filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
+    };
+    let pair = |(client, server): &(&Pod, &Pod)| {
+        Ok(counted(client.namespace())? + counted(server.namespace())?)
+    };
+    pairs.iter().map(pair).collect()
+}

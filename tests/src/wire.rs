@@ -1,0 +1,84 @@
+//! Whole frames, sent and seen at an interface: what no socket of a kind programs use would send.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::netns::Namespace;
+
+/// A packet socket on one interface.
+#[derive(Debug)]
+pub struct Wire(OwnedFd);
+
+impl Wire {
+    /// Opens one; from here on it sees all that the interface sends and receives.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let opened = namespace.within(|| -> Result<OwnedFd> {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+            bind(&socket, if_nametoindex(interface)?)?;
+            // Short, so that a deadline is kept although other frames wake the socket.
+            setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 10_000))?;
+            Ok(socket)
+        });
+        let context = || format!("{}: packet socket on {interface}", namespace.name());
+        Ok(Self(opened.with_context(context)?))
+    }
+
+    /// Sends a frame as it is.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        send(self.0.as_raw_fd(), frame, MsgFlags::empty()).context("send a frame")?;
+        Ok(())
+    }
+
+    /// Reads frames until one is as wanted, which it returns, or the time is over.
+    pub fn find(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + time;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(length) if wanted(&buffer[..length]) => {
+                    return Ok(Some(buffer[..length].to_vec()));
+                }
+                Ok(_) => {}
+                Err(Errno::EAGAIN) if Instant::now() >= deadline => return Ok(None),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("receive a frame"),
+            }
+        }
+    }
+}
+
+fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the address is of the size that is passed, and outlives the call.
+    let failed = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    match failed {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
