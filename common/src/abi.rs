@@ -36,6 +36,16 @@ pub const MAX_PEERS: u32 = 65_536;
 /// The most different prefix lengths that the peer CIDRs of one family can have.
 pub const MAX_PREFIXES: usize = 8;
 
+/// The priority of our classic filters: behind those that people number, and those that the kernel does, which counts
+/// down from 49,152.
+pub const FILTER_PRIORITY: u16 = 0xfffe;
+
+/// The priority of those that only look on: before the others.
+pub const OBSERVER_PRIORITY: u16 = 0xbe;
+
+/// The handle of our classic filters.
+pub const FILTER_HANDLE: u32 = 0xbee1;
+
 /// The fewest flows that each of the maps of flows holds.
 pub const MIN_FLOWS: u32 = 1_024;
 

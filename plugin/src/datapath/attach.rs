@@ -12,13 +12,14 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, Link as _, PinnedLink},
-        tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-        },
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
     },
     util::KernelVersion,
 };
-use beeline_common::Hook;
+use beeline_common::{
+    Hook,
+    abi::{FILTER_HANDLE, FILTER_PRIORITY, OBSERVER_PRIORITY},
+};
 use nix::net::if_::if_indextoname;
 
 use super::{
@@ -26,13 +27,6 @@ use super::{
     pins::{Pins, remove_pin},
 };
 use crate::net::clsact;
-
-/// The priority of filters that redirect: behind those that take the kernel's defaults, which count down from 49,152 or
-/// from the lowest that is there above 32,767.
-const PRIORITY: u16 = 0xfee1;
-/// The priority of filters that look on.
-const OBSERVER_PRIORITY: u16 = 0xbe;
-const HANDLE: TcHandle = TcHandle::new(0, 0xbee1);
 
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
 const TCX: (u8, u8, u16) = (6, 6, 0);
@@ -141,7 +135,7 @@ fn attach_filter(
     }
     let options = TcAttachOptions::Netlink(NlOptions {
         priority: priority(hook),
-        handle: HANDLE,
+        handle: FILTER_HANDLE.into(),
         classid: None,
     });
     let id = program.attach_with_options(&name, direction(hook), options)?;
@@ -179,15 +173,21 @@ fn replace_filter(program: &mut SchedClassifier, hook: Hook, ifindex: u32) -> Re
 }
 
 fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(interface, direction(hook), priority(hook), HANDLE, None)
-        .with_context(|| format!("interface {interface:?}: find filter"))
+    SchedClassifierLink::attached(
+        interface,
+        direction(hook),
+        priority(hook),
+        FILTER_HANDLE.into(),
+        None,
+    )
+    .with_context(|| format!("interface {interface:?}: find filter"))
 }
 
 const fn priority(hook: Hook) -> u16 {
     if hook.is_egress() {
         OBSERVER_PRIORITY
     } else {
-        PRIORITY
+        FILTER_PRIORITY
     }
 }
 

@@ -35,6 +35,18 @@ pub(crate) fn two_nodes() -> (Topology, [Arc<Node>; 2]) {
     (topology, nodes)
 }
 
+/// A single node whose pods take the fast path.
+#[track_caller]
+pub(crate) fn fast_node() -> (Topology, Arc<Node>) {
+    one_node()
+}
+
+/// Two nodes whose pods take the fast path.
+#[track_caller]
+pub(crate) fn fast_pair() -> (Topology, [Arc<Node>; 2]) {
+    two_nodes()
+}
+
 /// Changes the plugin's configuration on a node, from the default one.
 #[track_caller]
 pub(crate) fn configure(node: &Node, change: impl FnOnce(&mut Value)) {

@@ -13,7 +13,7 @@ use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
 use beeline_tests::wire::Wire;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{fast_node, fast_pair};
 
 /// Each ping is a request and a reply.
 const PINGS: usize = 5;
@@ -55,7 +55,7 @@ fn unanswered(from: &Pod, to: &Pod) -> bool {
 
 #[test]
 fn tcx_programs_before_ours_see_everything_and_those_behind_what_ours_passes() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     client.ping(near.ip(), 1).assert_received();
     client.ping(far.ip(), 1).assert_received();
@@ -100,7 +100,7 @@ fn tcx_programs_before_ours_see_everything_and_those_behind_what_ours_passes() {
 
 #[test]
 fn tcx_programs_of_others_stay_and_work_when_ours_are_swapped_and_go() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let veth = host_veth(&client);
     let places = [
@@ -153,7 +153,7 @@ fn tcx_programs_of_others_stay_and_work_when_ours_are_swapped_and_go() {
 
 #[test]
 fn a_program_that_decides_before_ours_is_obeyed() {
-    let (_topology, node) = one_node();
+    let (_topology, node) = fast_node();
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     client.ping(server.ip(), 1).assert_received();
     let veth = host_veth(&client);
@@ -193,7 +193,7 @@ fn a_program_that_decides_before_ours_is_obeyed() {
 
 #[test]
 fn what_others_let_pass_at_egress_is_still_remembered_and_unmarked() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     client.ping(far.ip(), 1).assert_received();
     let _passes = [
@@ -237,7 +237,7 @@ fn filters(node: &Arc<Node>, interface: &str) -> String {
 
 #[test]
 fn classic_filters_of_others_stay_and_see_what_ours_pass() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     let veth = host_veth(&client);
     let at_pod = classic(&a, &veth, Ingress, 0, Act::Next);

@@ -1,6 +1,7 @@
 //! An ADD puts right what others broke on the node since the last one.
 
 use std::fs;
+use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData};
 use beeline_common::abi::{MAX_PODS, names};
@@ -13,10 +14,9 @@ use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::sweep;
 use beeline_tests::topology::OUTSIDE;
-use nix::net::if_::if_nametoindex;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{fast_node, fast_pair, one_node, two_nodes};
 use crate::refusals::sandbox;
 
 fn run(node: &Node, arguments: &[&str]) {
@@ -116,27 +116,29 @@ fn fast(node: &Node, from: &Pod, to: &Pod) -> Vec<String> {
 
 #[test]
 fn the_fast_path_comes_back_after_the_bridge_was_deleted_and_made_anew() {
-    let (_topology, [node, other]) = two_nodes();
+    let (_topology, [node, other]) = fast_pair();
     let (former, far) = (node.add_pod("former"), other.add_pod("far"));
     run(&node, &["ip", "link", "del", BRIDGE]);
     // Its pods are on no bridge any more; that of the next pod is a new one.
     let (one, two) = (node.add_pod("one"), node.add_pod("two"));
-    let bridge = node
-        .netns()
-        .within(|| if_nametoindex(BRIDGE))
-        .expect("bridge");
     let links = node.bpffs_dir().join("beeline").join(NETWORK).join("links");
-    let to_pod: Vec<_> = sweep::walk(&links)
-        .into_iter()
-        .filter_map(|path| {
-            path.file_name()?
-                .to_str()?
-                .strip_prefix("to_pod-")?
-                .parse()
-                .ok()
+    let interfaces: Vec<Value> =
+        exec::json(node.netns().command("ip").args(["-json", "link"])).expect("links");
+    let is_stale = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let index = name.and_then(|name| name.strip_prefix("to_pod-"));
+        index.is_some_and(|index| {
+            interfaces
+                .iter()
+                .all(|link| link["ifindex"].as_u64() != index.parse().ok())
         })
-        .collect::<Vec<u32>>();
-    assert_eq!(to_pod, [bridge]);
+    };
+    let stale: Vec<_> = sweep::walk(&links).into_iter().filter(is_stale).collect();
+    assert_eq!(
+        stale,
+        Vec::<PathBuf>::new(),
+        "pins of interfaces that are gone"
+    );
     assert_eq!(fast(&node, &one, &two), ["from_pod/to_pod"]);
     assert_eq!(
         fast(&node, &one, &far),
@@ -149,7 +151,7 @@ fn the_fast_path_comes_back_after_the_bridge_was_deleted_and_made_anew() {
 
 #[test]
 fn the_fast_path_comes_back_after_the_uplink_was_deleted_and_made_anew() {
-    let (topology, [node, other]) = two_nodes();
+    let (topology, [node, other]) = fast_pair();
     let (pod, far) = (node.add_pod("pod"), other.add_pod("far"));
     pod.ping(far.ip(), 1).assert_received();
     run(&node, &["ip", "link", "del", "eth0"]);
@@ -194,7 +196,7 @@ fn fill<K: aya::Pod, V: aya::Pod>(node: &Node, name: &str, value: V, key: impl F
 #[test]
 fn pods_that_no_map_has_room_for_take_the_slow_path_and_say_so() {
     for (map, left) in [(names::PODS, "PODS"), (names::PORTS, "PORTS")] {
-        let (_topology, node) = one_node();
+        let (_topology, node) = fast_node();
         let first = node.add_pod("first");
         let before = Snapshot::of(&node);
         let (ifindex, mac) = (1 << 20, Mac([2; 6]));
