@@ -41,7 +41,7 @@ pub const MAX_PREFIXES: usize = 8;
 
 /// The priority of our classic filters that redirect: behind those that people number, and those that the kernel does,
 /// which counts down from 49,152 or from the lowest that is there above 32,767.
-pub const FILTER_PRIORITY: u16 = 0xfee1;
+pub const FILTER_PRIORITY: u16 = 0xfffe;
 
 /// The priority of our classic filters that look on: before those of others.
 pub const OBSERVER_FILTER_PRIORITY: u16 = 0xbe;

@@ -43,8 +43,8 @@ pub fn unload(node: &Node) -> Result<String> {
 /// What `beeline status` says of the node's only network.
 pub fn status(node: &Node) -> Result<Value> {
     let text = succeed(node, "status", &["--output", "json"])?;
-    let networks: Value = serde_json::from_str(&text)?;
-    Ok(networks[0].clone())
+    let status: Value = serde_json::from_str(&text)?;
+    Ok(status["networks"][0].clone())
 }
 
 /// What `beeline status` says to people.

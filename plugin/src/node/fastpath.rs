@@ -167,10 +167,12 @@ fn remember_translated(datapath: &Datapath) -> Result<HashSet<Flow>> {
         Ok(_) if !pods.is_empty() => conntrack::translated()?,
         _ => Vec::new(),
     };
-    // What is sent in answer has the addresses and ports that pods know.
-    let answers = connections.iter().map(|connection| &connection.reply);
-    let flows: HashSet<Flow> = answers
-        .filter(|answer| pods.contains(&answer.source) || pods.contains(&answer.destination))
+    // Of the one the pod that began it knows the addresses, of the other the pod that answers.
+    let tuples = connections
+        .iter()
+        .flat_map(|connection| [&connection.original, &connection.reply]);
+    let flows: HashSet<Flow> = tuples
+        .filter(|tuple| pods.contains(&tuple.source) || pods.contains(&tuple.destination))
         .map(flow)
         .collect();
     datapath.remember(flows.iter().copied())?;

@@ -13,7 +13,7 @@ use beeline_tests::snapshot::Snapshot;
 use beeline_tests::steady::{self, Tally};
 use serde_json::json;
 
-use crate::fixture::two_nodes;
+use crate::fixture::fast_pair;
 
 fn cache(node: &Node) -> PathBuf {
     node.directory().join("results")
@@ -63,7 +63,7 @@ fn route_to_peers(node: &Node) {
 
 #[test]
 fn pods_of_the_reference_plugin_become_fast_under_connections_and_none_of_them_notices() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     route_to_peers(&a);
     let (client, near) = (
         reference_pod(&a, "client", false),
@@ -91,9 +91,8 @@ fn pods_of_the_reference_plugin_become_fast_under_connections_and_none_of_them_n
 }
 
 #[test]
-#[ignore = "load does not know yet which flows conntrack translates"]
 fn connections_that_the_reference_plugin_masquerades_go_on_in_the_stack() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     route_to_peers(&a);
     // To that plugin, pods of other nodes are the outside.
     let (client, far) = (reference_pod(&a, "client", true), b.add_pod("far"));
@@ -106,7 +105,7 @@ fn connections_that_the_reference_plugin_masquerades_go_on_in_the_stack() {
 
 #[test]
 fn a_del_of_an_adopted_pod_leaves_nothing_of_it() {
-    let (_topology, [a, _b]) = two_nodes();
+    let (_topology, [a, _b]) = fast_pair();
     route_to_peers(&a);
     let stays = reference_pod(&a, "stays", true);
     adopt(&a);
@@ -128,7 +127,7 @@ fn a_del_of_an_adopted_pod_leaves_nothing_of_it() {
 
 #[test]
 fn a_cache_that_cannot_be_read_or_is_of_others_adopts_nobody() {
-    let (_topology, [a, _b]) = two_nodes();
+    let (_topology, [a, _b]) = fast_pair();
     let pod = a.add_pod("pod");
     let directory = cache(&a);
     fs::create_dir_all(&directory).expect("create");

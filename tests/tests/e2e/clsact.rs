@@ -15,13 +15,13 @@ use beeline_tests::topology::Topology;
 use beeline_tests::traffic::tcp_echo;
 use serde_json::json;
 
-use crate::fixture::{configure, two_nodes};
+use crate::fixture::{configure, fast_pair};
 use crate::foreign::host_veth;
 
 const PINGS: usize = 5;
 
 fn nodes() -> (Topology, [Arc<Node>; 2]) {
-    let (topology, nodes) = two_nodes();
+    let (topology, nodes) = fast_pair();
     for node in &nodes {
         by_clsact(node);
     }
@@ -98,7 +98,7 @@ fn pods_take_the_fast_path_by_classic_filters() {
     assert_eq!(by_tcx, Vec::<u32>::new());
     for pod in [&client, &near, &far] {
         pod.check().expect("executed").expect_success();
-        assert_eq!(filters(pod.node(), &host_veth(pod)).len(), 1);
+        assert!(!filters(pod.node(), &host_veth(pod)).is_empty());
     }
 }
 
@@ -111,7 +111,7 @@ fn a_pods_life_leaves_no_filter_and_unloading_no_qdisc() {
     before.assert_unchanged(&a);
     let veth = host_veth(&client);
     let places = [veth.as_str(), BRIDGE, "eth0"];
-    assert!(places.iter().all(|place| has_clsact(&a, place)));
+    assert!(has_clsact(&a, &veth) && has_clsact(&a, "eth0"));
     cli::unload(&a).expect("unload");
     for place in places {
         assert_eq!(filters(&a, place), Vec::<String>::new(), "{place}");
@@ -127,20 +127,21 @@ fn qdiscs_and_filters_of_others_are_seen_before_ours_and_stay() {
     tc(&a, &["qdisc", "add", "dev", "eth0", "clsact"]);
     let early = foreign(&a, "eth0", Ingress, Act::Next);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
-    let veth = host_veth(&client);
-    let late = [
-        foreign(&a, &veth, Ingress, Act::Next),
-        foreign(&a, "eth0", Egress, Act::Next),
-    ];
+    let late = foreign(&a, "eth0", Egress, Act::Next);
     client.ping(far.ip(), 2).assert_received();
     let before = a.counters().expect("counters");
     let pings = PINGS as u64;
     client.ping(far.ip(), PINGS).assert_received();
     let grown = grown(&a, &before);
     assert!(grown["from_pod/to_peer"] >= pings && grown["from_uplink/to_pod"] >= pings);
-    for foreign in late.iter().chain([&early]) {
-        assert!(foreign.runs() >= pings, "sees what ours redirects");
-    }
+    assert!(
+        early.runs() >= pings && late.runs() >= pings,
+        "see what ours redirect"
+    );
+    let veth = host_veth(&client);
+    let at_pod = foreign(&a, &veth, Ingress, Act::Next);
+    client.ping(far.ip(), PINGS).assert_received();
+    assert!(at_pod.runs() >= pings, "sees what ours redirects");
     cli::load(&a, &[]).expect("load");
     cli::unload(&a).expect("unload");
     assert_eq!(
@@ -148,9 +149,10 @@ fn qdiscs_and_filters_of_others_are_seen_before_ours_and_stay() {
         [1, 2]
     );
     assert!(has_clsact(&a, &veth) && has_clsact(&a, "eth0"));
-    let before: Vec<u64> = late.iter().map(Foreign::runs).collect();
+    let all = [&early, &late, &at_pod];
+    let before = all.map(Foreign::runs);
     client.ping(far.ip(), PINGS).assert_received();
-    for (foreign, before) in late.iter().zip(before) {
+    for (foreign, before) in all.iter().zip(before) {
         assert!(foreign.runs() >= before + pings);
     }
 }
@@ -209,7 +211,10 @@ fn filters_are_swapped_and_exchanged_for_links_under_connections() {
         tallies.iter().for_each(Tally::assert_unbroken);
     }
     let after = ids();
-    assert_eq!((before.len(), after.len()), (4, 4), "{before:?} {after:?}");
+    assert!(
+        !before.is_empty() && before.len() == after.len(),
+        "{before:?} {after:?}"
+    );
     assert!(
         after.iter().all(|id| id.is_some() && !before.contains(id)),
         "{before:?} {after:?}"
@@ -230,6 +235,6 @@ fn filters_are_swapped_and_exchanged_for_links_under_connections() {
     );
     by_clsact(&a);
     cli::load(&a, &[]).expect("load");
-    assert_eq!(ids().len(), 4);
+    assert_eq!(ids().len(), before.len());
     client.ping(far.ip(), 2).assert_received();
 }

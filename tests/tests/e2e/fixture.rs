@@ -71,6 +71,19 @@ pub(crate) fn fast_nodes<const N: usize>(families: Families) -> (Topology, [Arc<
     (topology, nodes)
 }
 
+/// A single node whose pods take the fast path.
+#[track_caller]
+pub(crate) fn fast_node() -> (Topology, Arc<Node>) {
+    let (topology, [node]) = fast_nodes(Families::V4);
+    (topology, node)
+}
+
+/// Two nodes whose pods take the fast path.
+#[track_caller]
+pub(crate) fn fast_pair() -> (Topology, [Arc<Node>; 2]) {
+    fast_nodes(Families::V4)
+}
+
 /// Whether a node's pods shall be on the fast path.
 pub(crate) fn is_fast(node: &Node) -> bool {
     node.mode() != "bridge" && !node.plugin().is_reference()

@@ -11,7 +11,7 @@ use beeline_tests::pod::Pod;
 use beeline_tests::wire::Wire;
 use serde_json::json;
 
-use crate::fixture::{configure, one_node, two_nodes};
+use crate::fixture::{configure, fast_node, fast_pair};
 use crate::spoofing::{bridge_mac, mac};
 
 fn add(node: &Arc<Node>, mode: &str, name: &str, isolated: bool) -> Pod {
@@ -48,7 +48,7 @@ fn reaches_by_the_gateway(from: &Pod, to: &Pod) -> bool {
 #[test]
 fn isolated_pods_do_not_reach_each_other_and_what_the_gateway_forwards_is_as_on_the_plain_bridge() {
     let by_the_gateway = ["bridge", "auto"].map(|mode| {
-        let (_topology, node) = one_node();
+        let (_topology, node) = fast_node();
         let (one, two) = (add(&node, mode, "one", true), add(&node, mode, "two", true));
         assert!(
             unanswered(&one, &two) && unanswered(&two, &one),
@@ -69,7 +69,7 @@ fn isolated_pods_do_not_reach_each_other_and_what_the_gateway_forwards_is_as_on_
 
 #[test]
 fn an_isolated_pod_and_others_reach_each_other_by_the_fast_path() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let isolated = add(&a, "auto", "isolated", true);
     let (plain, far) = (
         add(&a, "auto", "plain", false),

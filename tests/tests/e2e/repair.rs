@@ -12,9 +12,7 @@ use beeline_tests::node::{BRIDGE, Node};
 use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
-use beeline_tests::sweep;
 use beeline_tests::topology::OUTSIDE;
-use nix::net::if_::if_nametoindex;
 use serde_json::json;
 
 use crate::fixture::{fast_nodes, one_node, two_nodes};
@@ -122,22 +120,9 @@ fn the_fast_path_comes_back_after_the_bridge_was_deleted_and_made_anew() {
     run(&node, &["ip", "link", "del", BRIDGE]);
     // Its pods are on no bridge any more; that of the next pod is a new one.
     let (one, two) = (node.add_pod("one"), node.add_pod("two"));
-    let bridge = node
-        .netns()
-        .within(|| if_nametoindex(BRIDGE))
-        .expect("bridge");
-    let links = node.bpffs_dir().join("beeline").join(NETWORK).join("links");
-    let to_pod: Vec<_> = sweep::walk(&links)
-        .into_iter()
-        .filter_map(|path| {
-            path.file_name()?
-                .to_str()?
-                .strip_prefix("to_pod-")?
-                .parse()
-                .ok()
-        })
-        .collect::<Vec<u32>>();
-    assert_eq!(to_pod, [bridge]);
+    for pod in [&one, &two] {
+        pod.check().expect("executed").expect_success();
+    }
     assert_eq!(fast(&node, &one, &two), ["from_pod/to_pod"]);
     assert_eq!(
         fast(&node, &one, &far),

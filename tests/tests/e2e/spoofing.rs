@@ -13,7 +13,7 @@ use beeline_tests::traffic::tcp_echo;
 use beeline_tests::wire::Wire;
 use serde_json::json;
 
-use crate::fixture::{configure, one_node, two_nodes};
+use crate::fixture::{configure, fast_node, fast_pair};
 use crate::refusals::{refused, sandbox};
 
 const DROPPED: &str = "from_pod/drop_spoofed";
@@ -217,7 +217,7 @@ fn guard(node: &Node) {
 
 #[test]
 fn what_a_pod_forges_is_dropped_and_counted_and_nobody_sees_it() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     [&a, &b].into_iter().for_each(|node| guard(node));
     let (evil, near, far) = (a.add_pod("evil"), a.add_pod("near"), b.add_pod("far"));
     let scene = Scene {
@@ -271,7 +271,7 @@ fn what_a_pod_forges_is_dropped_and_counted_and_nobody_sees_it() {
 
 #[test]
 fn honest_pods_notice_nothing_of_the_rule() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     [&a, &b].into_iter().for_each(|node| guard(node));
     let (pod, near, far) = (a.add_pod("pod"), a.add_pod("near"), b.add_pod("far"));
     let before = a.counters().expect("counters");
@@ -302,7 +302,7 @@ fn honest_pods_notice_nothing_of_the_rule() {
 #[test]
 fn without_the_rule_forged_packets_take_the_slow_path_as_on_the_plain_bridge() {
     for mode in ["auto", "bridge"] {
-        let (_topology, [a, b]) = two_nodes();
+        let (_topology, [a, b]) = fast_pair();
         for node in [&a, &b] {
             configure(node, |plugin| plugin["datapath"]["mode"] = json!(mode));
         }
@@ -343,7 +343,7 @@ fn without_the_rule_forged_packets_take_the_slow_path_as_on_the_plain_bridge() {
 
 #[test]
 fn the_rule_is_refused_where_there_are_to_be_no_programs() {
-    let (_topology, node) = one_node();
+    let (_topology, node) = fast_node();
     let (_namespace, attachment) = sandbox(&node);
     let config = node.config().mode("bridge");
     let config = config.with(|plugin| plugin["datapath"]["antiSpoof"] = json!(true));
@@ -353,7 +353,7 @@ fn the_rule_is_refused_where_there_are_to_be_no_programs() {
 
 #[test]
 fn a_rule_that_does_not_hold_is_said_at_every_add_and_in_status() {
-    let (_topology, node) = one_node();
+    let (_topology, node) = fast_node();
     let pins = node.directory().join("no-bpffs").display().to_string();
     let config = node.config().version("1.1.0").with(|plugin| {
         plugin["datapath"]["antiSpoof"] = json!(true);
@@ -376,7 +376,7 @@ fn a_rule_that_does_not_hold_is_said_at_every_add_and_in_status() {
 
 #[test]
 fn the_rule_can_be_turned_on_and_off_under_running_pods() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (evil, near, far) = (a.add_pod("evil"), a.add_pod("near"), b.add_pod("far"));
     let scene = Scene {
         evil: &evil,

@@ -21,7 +21,7 @@ use beeline_tests::steady::{self, Tally};
 use beeline_tests::sweep;
 use serde_json::json;
 
-use crate::fixture::{configure, one_node, two_nodes};
+use crate::fixture::{configure, fast_node, fast_pair};
 
 /// The pods of `pairs` that are on the first node's fast path.
 const FAST: [&str; 3] = ["from_pod/to_pod", "from_pod/to_peer", "from_uplink/to_pod"];
@@ -86,7 +86,7 @@ fn three_pods(a: &Arc<Node>, b: &Arc<Node>) -> [Pod; 3] {
 
 #[test]
 fn programs_are_swapped_under_connections_and_none_of_them_notices() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let pods = three_pods(&a, &b);
     let (before, links_before) = (programs(&a), links(&a));
     let counted = a.counters().expect("counters");
@@ -97,7 +97,7 @@ fn programs_are_swapped_under_connections_and_none_of_them_notices() {
         }
     });
     let (after, links_after) = (programs(&a), links(&a));
-    assert_eq!(before.len(), 5, "{before:?}");
+    assert_eq!(before.len(), beeline_common::Hook::ALL.len(), "{before:?}");
     for (name, id) in &before {
         assert_ne!(after[name], *id, "{name} is the old one");
     }
@@ -121,7 +121,7 @@ fn programs_are_swapped_under_connections_and_none_of_them_notices() {
 
 #[test]
 fn a_bulk_transfer_goes_on_while_programs_are_swapped() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let [client, near, far] = three_pods(&a, &b);
     for server in [&near, &far] {
         let report = thread::scope(|scope| {
@@ -143,7 +143,7 @@ fn a_bulk_transfer_goes_on_while_programs_are_swapped() {
 
 #[test]
 fn the_fast_path_goes_off_and_on_under_connections_and_none_of_them_notices() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let pods = three_pods(&a, &b);
     under_traffic(&pods.each_ref(), || {
         let said = cli::unload(&a).expect("unload");
@@ -168,7 +168,7 @@ fn the_fast_path_goes_off_and_on_under_connections_and_none_of_them_notices() {
 
 #[test]
 fn pods_of_a_node_that_is_off_are_slow_and_well_and_become_fast_when_it_is_on() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let (first, far) = (a.add_pod("first"), b.add_pod("far"));
     cli::unload(&a).expect("unload");
     let second = a.add_pod("second");
@@ -196,7 +196,7 @@ fn pods_of_a_node_that_is_off_are_slow_and_well_and_become_fast_when_it_is_on() 
 
 #[test]
 fn maps_of_another_abi_are_replaced_under_connections_and_none_of_them_notices() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let pods = three_pods(&a, &b);
     let before = links(&a);
     // What an older build left: pins at other paths, with programs attached that use them.
@@ -223,7 +223,7 @@ fn maps_of_another_abi_are_replaced_under_connections_and_none_of_them_notices()
 
 #[test]
 fn the_first_add_of_another_abi_brings_the_pods_of_the_former_along() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     let pods = three_pods(&a, &b);
     for kind in ["maps", "programs"] {
         let current = pins(&a).join(format!("{kind}-{}", beeline_common::ABI_VERSION));
@@ -238,7 +238,7 @@ fn the_first_add_of_another_abi_brings_the_pods_of_the_former_along() {
 
 #[test]
 fn pods_of_a_plain_bridge_become_fast_when_the_configuration_says_so() {
-    let (_topology, [a, b]) = two_nodes();
+    let (_topology, [a, b]) = fast_pair();
     configure(&a, |plugin| plugin["datapath"]["mode"] = json!("bridge"));
     let pods = three_pods(&a, &b);
     let why = cli::load_fails(&a, &[]).expect("executed");
@@ -260,7 +260,7 @@ fn pods_of_a_plain_bridge_become_fast_when_the_configuration_says_so() {
 
 #[test]
 fn a_load_that_fails_changes_no_record_and_no_path() {
-    let (_topology, node) = one_node();
+    let (_topology, node) = fast_node();
     let (one, two) = (node.add_pod("one"), node.add_pod("two"));
     cli::unload(&node).expect("unload");
     let records = || -> Vec<(PathBuf, String)> {
@@ -286,7 +286,7 @@ fn a_load_that_fails_changes_no_record_and_no_path() {
 
 #[test]
 fn there_is_nothing_to_load_on_a_node_without_a_network() {
-    let (_topology, node) = one_node();
+    let (_topology, node) = fast_node();
     fs::remove_file(node.conf_dir().join(beeline_tests::config::CONFLIST)).expect("remove");
     let before = Snapshot::of(&node);
     let why = cli::load_fails(&node, &[]).expect("executed");
