@@ -135,7 +135,7 @@ pub struct Measurement {
     pub place: Place,
     /// How many Services kube-proxy's rules on each node stand for; 0 is no rules at all.
     pub services: u32,
-    /// Name of the contender, such as `veth`, `nodes`, `bridge`, `bridge-vxlan`, `beeline`.
+    /// Name of the contender, such as `veth`, `nodes`, `bridge`, `bridge-vxlan`, `beeline`, `beeline-vxlan`.
     pub contender: String,
     /// Whether both ends shared one CPU, so that the rate is 1 / CPU cost.
     pub pinned: bool,
