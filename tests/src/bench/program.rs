@@ -1,7 +1,7 @@
 //! What a packet costs in each program, by `BPF_PROG_TEST_RUN`, at several sizes of the maps.
 //!
-//! One flow is run over and over, so that its entries are in the CPU's caches: this is the cost of the instructions and
-//! of lookups, not of memory. What the kernel does with a redirect is not part of a test run.
+//! One flow is run over and over, but where a new one is what matters, so that its entries are in the CPU's caches: this
+//! is the cost of the instructions and of lookups, not of memory. What the kernel does with a redirect is not part of a test run.
 
 use anyhow::Result;
 
