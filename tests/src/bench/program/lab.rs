@@ -53,8 +53,9 @@ impl Drop for Directory {
 }
 
 impl Lab {
-    pub(super) fn new() -> Result<Self> {
-        let prefix = arena::prefix("program");
+    /// Sets one up whose maps hold so many entries, those of the samples among them.
+    pub(super) fn new(name: &str, sizes: Sizes) -> Result<Self> {
+        let prefix = arena::prefix(name);
         let namespace = Namespace::create(&prefix, Ipv6::Disabled)?;
         add_links(&namespace)?;
         let directory = Directory(Path::new(BPFFS).join(&prefix));
@@ -80,7 +81,7 @@ impl Lab {
         })?;
         datapath.remember(samples::known())?;
         let pods = MapData::from_pin(pins.map(names::PODS))?;
-        Ok(Self {
+        let lab = Self {
             namespace,
             datapath,
             plain,
@@ -88,7 +89,9 @@ impl Lab {
             naive: yardsticks::naive(pods.fd().as_fd())?,
             empty: yardsticks::empty()?,
             _directory: directory,
-        })
+        };
+        lab.fill(sizes)?;
+        Ok(lab)
     }
 
     /// How long each program is.
@@ -109,8 +112,7 @@ impl Lab {
             .collect()
     }
 
-    /// Has the maps hold so many entries, those of the samples among them, where they held `before`.
-    pub(super) fn fill(&self, before: Sizes, sizes: Sizes) -> Result<()> {
+    fn fill(&self, sizes: Sizes) -> Result<()> {
         let peer = Peer {
             node: Address::from(IpAddr::from(PEER.v4)),
             ifindex: UPLINK,
@@ -127,15 +129,10 @@ impl Lab {
             };
             Ipv4Network::new(network, 24).map(|cidr| (IpNetwork::V4(cidr), peer))
         };
-        if before.peers != sizes.peers {
-            let peers = (0..sizes.peers).map(cidr).collect::<Result<Vec<_>, _>>()?;
-            self.datapath.set_peers(&peers)?;
-        }
-        for number in before.pods..sizes.pods {
-            self.add_pod(number)?;
-        }
-        let flows = samples::others(sizes.flows).skip(2 * before.flows as usize);
-        self.datapath.remember(flows)
+        let peers = (0..sizes.peers).map(cidr).collect::<Result<Vec<_>, _>>()?;
+        self.datapath.set_peers(&peers)?;
+        (0..sizes.pods).try_for_each(|number| self.add_pod(number))?;
+        self.datapath.remember(samples::others(sizes.flows))
     }
 
     fn add_pod(&self, number: u32) -> Result<()> {

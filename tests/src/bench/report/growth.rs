@@ -13,7 +13,8 @@ pub(super) fn section(results: &Results, document: &mut Document) {
     }
     document.heading(3, "Growth");
     document.text(
-        "ns beyond empty at the smallest and at the largest size of one map, while the others stay the same.",
+        "ns beyond empty at the smallest and at the largest size of one map, while the others stay the same. Sizes take \
+         turns, round by round.",
     );
     document.table(table);
 }
