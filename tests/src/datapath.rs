@@ -13,6 +13,9 @@ pub const TO_POD: &str = "from_pod/to_pod";
 /// Counter of packets that went straight from a pod to the uplink, for a peer.
 pub const TO_PEER: &str = "from_pod/to_peer";
 
+/// Counter of packets that went straight from a pod to the overlay, for a peer.
+pub const TO_OVERLAY: &str = "from_pod/to_overlay";
+
 /// Counter of packets that went straight from the uplink to a pod.
 pub const FROM_UPLINK: &str = "from_uplink/to_pod";
 

@@ -30,11 +30,12 @@ fn bench(arguments: &[&str]) -> Results {
 // One test, as only one bench can run at a time.
 #[test]
 fn a_tiny_bench_measures_all_of_its_parts_and_leaves_nothing() {
-    let arguments = "all --quick --rounds 1 --services 2 --only tcp-rr tcp-crr --contenders bridge beeline \
+    let arguments = "all --quick --rounds 1 --services 2 --only tcp-rr tcp-crr \
+                     --contenders bridge beeline beeline-vxlan \
                      --milliseconds 50 --repeat 400 --pods 2";
     let results = bench(&arguments.split_whitespace().collect::<Vec<_>>());
-    // Two cases of two contenders at two places.
-    assert_eq!(results.traffic.len(), 8);
+    // Two cases of two contenders at two places, and of one across nodes only.
+    assert_eq!(results.traffic.len(), 10);
     for measurement in &results.traffic {
         assert!(
             measurement.rounds.iter().all(|rate| *rate > 0.0),
@@ -51,14 +52,20 @@ fn a_tiny_bench_measures_all_of_its_parts_and_leaves_nothing() {
             .filter(|found| found.case == case && here(found.place))
             .count()
     };
-    assert_eq!((across("tcp-rr"), across("tcp-crr")), (2, 2));
+    assert_eq!((across("tcp-rr"), across("tcp-crr")), (3, 3));
     assert!(
         results
             .programs
             .iter()
             .all(|cost| cost.nanoseconds.len() == 1)
     );
-    assert_eq!(results.programs.len(), 30);
+    // Thirteen samples at seven sizes, and four again with every rule on at two of them.
+    assert_eq!(results.programs.len(), 13 * 7 + 4 * 2);
+    let every_rule = results.programs.iter().filter(|cost| cost.every_rule);
+    assert_eq!(every_rule.count(), 8);
+    assert_eq!(results.program_sizes.len(), 5);
+    let from_pod = &results.program_sizes[0];
+    assert!(from_pod.instructions < from_pod.every_rule, "{from_pod:?}");
     let growth = results
         .control
         .iter()
@@ -66,6 +73,5 @@ fn a_tiny_bench_measures_all_of_its_parts_and_leaves_nothing() {
     let growth: Vec<_> = growth.map(|control| control.samples_ms.len()).collect();
     // ADD and DEL, with and without ipMasq, of two contenders.
     assert_eq!(growth, [2; 8]);
-    let reasons: Vec<_> = results.skipped.iter().map(|skipped| &skipped.why).collect();
-    assert_eq!(reasons, ["the programs remember no flows yet"]);
+    assert_eq!(results.skipped, []);
 }

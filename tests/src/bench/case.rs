@@ -67,7 +67,7 @@ pub(super) const ALL: &[Case] = &[
     Case {
         name: "udp-rr",
         unit: Unit::TransactionsPerSecond,
-        quick: false,
+        quick: true,
         run: |round| round.transactions(rr::udp),
     },
     Case {

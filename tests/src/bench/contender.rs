@@ -77,6 +77,16 @@ pub(super) const ALL: &[Contender] = &[
             counters: &[datapath::TO_POD, datapath::TO_PEER],
         }),
     },
+    // On one node it is the beeline contender.
+    Contender {
+        name: "beeline-vxlan",
+        places: &[Place::AcrossNodes],
+        kind: Kind::Pods(Pods {
+            plugin: Plugin::from_env,
+            prepare: overlay,
+            counters: &[datapath::TO_OVERLAY],
+        }),
+    },
 ];
 
 /// The names of all.
@@ -141,6 +151,14 @@ fn veth(prefix: &str) -> Result<Arena> {
     let commands = ["address add 10.244.0.2/24 dev eth0", "link set eth0 up"];
     exec::ip_batch(&right, &commands.map(str::to_owned))?;
     Ok(Arena::of_veth("veth", left, right))
+}
+
+/// Has beeline reach a node's peers by its overlay, neighbours that they are; its pods' MTU follows.
+fn overlay(node: &Node) -> Result<()> {
+    node.config()
+        .with(|plugin| plugin["datapath"]["overlay"] = json!({"type": "vxlan", "always": true}))
+        .install()
+        .map(drop)
 }
 
 /// Replaces a node's routes to its peers by an overlay, as flannel sets one up, and its pods' MTU.

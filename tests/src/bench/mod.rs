@@ -13,7 +13,6 @@ mod add;
 mod arena;
 mod case;
 mod contender;
-mod empty;
 mod host;
 pub mod kube_proxy;
 mod options;

@@ -17,6 +17,7 @@ mod contenders;
 mod control;
 mod document;
 mod figures;
+mod growth;
 mod html;
 mod lines;
 mod losses;
@@ -29,6 +30,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod yardstick;
 
 pub use compare::compare;
 

@@ -23,6 +23,9 @@ pub struct Results {
     pub traffic: Vec<Measurement>,
     /// What a packet costs in each program.
     pub programs: Vec<ProgramCost>,
+    /// How long each program is.
+    #[serde(default)]
+    pub program_sizes: Vec<ProgramSize>,
     /// What ADD and DEL cost.
     pub control: Vec<Control>,
     /// What could not be measured, and why.
@@ -135,7 +138,7 @@ pub struct Measurement {
     pub place: Place,
     /// How many Services kube-proxy's rules on each node stand for; 0 is no rules at all.
     pub services: u32,
-    /// Name of the contender, such as `veth`, `nodes`, `bridge`, `bridge-vxlan`, `beeline`.
+    /// Name of the contender, such as `veth`, `nodes`, `bridge`, `bridge-vxlan`, `beeline`, `beeline-vxlan`.
     pub contender: String,
     /// Whether both ends shared one CPU, so that the rate is 1 / CPU cost.
     pub pinned: bool,
@@ -157,20 +160,40 @@ pub struct Measurement {
 /// The cost of one program at one size of its maps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProgramCost {
-    /// Name of the program, such as `from_pod`.
+    /// Name of the program, such as `from_pod`; or [`ProgramCost::NAIVE`].
     pub program: String,
-    /// What becomes of the packet: an outcome of the counters, such as `to_pod`.
+    /// What becomes of the packet: an outcome of the counters, such as `to_pod`; where several samples share it, with
+    /// what tells them apart.
     pub outcome: String,
+    /// Whether it was loaded with every rule on, as `antiSpoof` and an overlay make it, rather than without both.
+    #[serde(default)]
+    pub every_rule: bool,
     /// Entries of `PEERS`.
     pub peers: u32,
     /// Entries of `PODS`.
     pub pods: u32,
-    /// Remembered flows.
+    /// Remembered flows of each kind, TCP connections and others.
     pub flows: u32,
     /// Mean nanoseconds a packet in each round.
     pub nanoseconds: Vec<f64>,
     /// The same of an empty program run just before, which is what running it costs here.
     pub empty_nanoseconds: Vec<f64>,
+}
+
+impl ProgramCost {
+    /// The program that a first attempt would be: it looks the destination up, writes both MACs and redirects.
+    pub const NAIVE: &str = "naive";
+}
+
+/// How long one program is, in instructions as the verifier left them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSize {
+    /// Name of the program, such as `from_pod`.
+    pub program: String,
+    /// Without `antiSpoof` and an overlay.
+    pub instructions: u32,
+    /// With both.
+    pub every_rule: u32,
 }
 
 /// How ADDs and DELs followed one another.

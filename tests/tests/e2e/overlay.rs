@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use beeline_tests::datapath::growth;
+use beeline_tests::datapath::{TO_OVERLAY, growth};
 use beeline_tests::exec;
 use beeline_tests::node::Node;
 use beeline_tests::plan::{Families, Family, Underlay};
@@ -14,7 +14,6 @@ use serde_json::json;
 
 use crate::fixture::{build, spec};
 
-const TO_OVERLAY: &str = "from_pod/to_overlay";
 const FROM_OVERLAY: &str = "from_overlay/to_pod";
 
 /// Two nodes with a router between them, and an overlay.

@@ -7,6 +7,9 @@ use crate::bench::types::Place;
 /// What a user has without beeline.
 pub(super) const BRIDGE: &str = "bridge";
 
+/// The same where the network between nodes carries no pods' addresses.
+pub(super) const BRIDGE_VXLAN: &str = "bridge-vxlan";
+
 /// In the order of tables and legends: limits, then what others offer, then beeline.
 ///
 /// The colours are Okabe and Ito's, which people with any colour vision can tell apart.
@@ -14,7 +17,7 @@ const KNOWN: [(&str, RGBColor); 6] = [
     ("veth", RGBColor(0x76, 0x76, 0x76)),
     ("nodes", RGBColor(0x76, 0x76, 0x76)),
     (BRIDGE, RGBColor(0xE6, 0x9F, 0x00)),
-    ("bridge-vxlan", RGBColor(0xD5, 0x5E, 0x00)),
+    (BRIDGE_VXLAN, RGBColor(0xD5, 0x5E, 0x00)),
     ("beeline", RGBColor(0x00, 0x72, 0xB2)),
     ("beeline-vxlan", RGBColor(0x56, 0xB4, 0xE9)),
 ];
@@ -27,6 +30,15 @@ pub(super) fn limit(place: Place) -> &'static str {
     match place {
         Place::SameNode => "veth",
         Place::AcrossNodes => "nodes",
+    }
+}
+
+/// What a contender would replace; `None` unless it is beeline's.
+pub(super) fn rival(contender: &str) -> Option<&'static str> {
+    match contender {
+        "beeline" => Some(BRIDGE),
+        "beeline-vxlan" => Some(BRIDGE_VXLAN),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Curves {
     pub(super) panels: Vec<Panel>,
     pub(super) columns: usize,
     pub(super) panel_height: u32,
-    /// Whether all panels have the same vertical axis.
+    /// Whether panels side by side have the same vertical axis.
     pub(super) one_scale: bool,
 }
 
@@ -59,11 +59,12 @@ impl Curves {
             panels: self.panels.len(),
             panel_height: self.panel_height,
         };
-        let highest = self.panels.iter().map(Panel::highest).fold(0.0, f64::max);
         frame.draw(|index, area| {
             let panel = &self.panels[index];
+            let line = &self.panels[index / self.columns * self.columns..];
+            let beside = line.iter().take(self.columns).map(Panel::highest);
             let top = if self.one_scale {
-                highest
+                beside.fold(0.0, f64::max)
             } else {
                 panel.highest()
             };

@@ -1,6 +1,6 @@
 //! Where beeline is beaten by the bridge it replaces, found in the figures rather than remembered.
 
-use super::contenders::BRIDGE;
+use super::contenders::rival;
 use super::control::{beside, masquerading, mode};
 use super::document::Document;
 use super::figures::{case, number, place, services};
@@ -27,14 +27,6 @@ pub(super) fn chapter(results: &Results, document: &mut Document) {
          about 95 % confidence, in every round if there are fewer than eight. With `-vxlan`, against the bridge's vxlan.",
     );
     document.list(losses);
-}
-
-fn rival(contender: &str) -> Option<&'static str> {
-    match contender {
-        "beeline" => Some(BRIDGE),
-        "beeline-vxlan" => Some("bridge-vxlan"),
-        _ => None,
-    }
 }
 
 fn traffic(results: &Results, one: &Measurement) -> Option<String> {

@@ -101,6 +101,8 @@ fn reading(rounds: &str) -> Vec<String> {
             .to_owned(),
         "÷ `bridge`: likewise against the reference bridge plugin, with kernel routes between nodes and the same Services."
             .to_owned(),
+        "÷ `bridge-vxlan`: likewise against that plugin over a vxlan device, set up as flannel does. It is what          `beeline-vxlan` would replace; the goal is 1.4 times its requests and responses."
+            .to_owned(),
         "On one CPU: both ends share one CPU that is always busy, so the rate is 1 / CPU cost, and a ratio of rates is \
          a ratio of costs. Not pinned: what the scheduler makes of all CPUs, closer to what a user sees, and noisier."
             .to_owned(),

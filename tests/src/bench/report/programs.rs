@@ -7,8 +7,10 @@ use plotters::style::RGBColor;
 
 use super::document::{Document, Figure, Table};
 use super::figures::{grouped, number, or_dash, percent};
+use super::growth;
 use super::lines::{Curves, Panel, Point, Scale, Series};
 use super::stats::{Summary, median};
+use super::yardstick;
 use crate::bench::types::{ProgramCost, Results};
 
 /// Of Okabe and Ito's colours, those that no contender has come first.
@@ -23,10 +25,35 @@ const COLORS: [RGBColor; 7] = [
 ];
 
 /// What the sizes of a measurement are of, in the order of [`sizes`].
-const SIZES: [&str; 3] = ["peers", "pods on the node", "remembered flows"];
+pub(super) const SIZES: [&str; 3] = ["peers", "pods on the node", "remembered flows"];
 
-fn sizes(cost: &ProgramCost) -> [u32; 3] {
+pub(super) fn sizes(cost: &ProgramCost) -> [u32; 3] {
     [cost.peers, cost.pods, cost.flows]
+}
+
+/// What a line of the chart is about: costs that differ too much for one axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Redirected,
+    Passed,
+    /// Passed, and its flow remembered.
+    First,
+}
+
+impl Fate {
+    const ALL: [(Self, &str); 3] = [
+        (Self::Redirected, "Redirected"),
+        (Self::Passed, "Passed to the stack"),
+        (Self::First, "First of its flow in the stack"),
+    ];
+
+    fn of(cost: &ProgramCost) -> Self {
+        match cost.outcome.as_str() {
+            new if new.ends_with("(new)") => Self::First,
+            outcome if outcome.starts_with("pass_") => Self::Passed,
+            _ => Self::Redirected,
+        }
+    }
 }
 
 /// Adds the chapter, if programs were measured.
@@ -42,10 +69,15 @@ pub(super) fn chapter(results: &Results, document: &mut Document) -> Result<()> 
     };
     document.text(format!(
         "Each program runs {} times a round on one prepared packet by `BPF_PROG_TEST_RUN`; an empty program is run \
-         just before, and what it takes is subtracted round by round. The BPF JIT is {jit}.",
+         in turn, and what it takes is subtracted round by round. What a run changes for the next (a mark, a flow that \
+         is new) runs once a system call, at most 2,000 times a round and with colder caches. “Every rule”: with \
+         `antiSpoof` and an overlay, without which their instructions are not in the programs. The BPF JIT is {jit}.",
         grouped(results.settings.repeat.into()),
     ));
+    yardstick::section(results, document);
     document.figure(chart(results)?);
+    growth::section(results, document);
+    document.heading(3, "Every size");
     document.table(table(results));
     Ok(())
 }
@@ -64,49 +96,59 @@ pub(super) fn net(cost: &ProgramCost) -> Vec<f64> {
 
 /// A program and what becomes of the packet.
 pub(super) fn name(cost: &ProgramCost) -> String {
-    format!("{} → {}", cost.program, cost.outcome)
+    let rules = if cost.every_rule { ", every rule" } else { "" };
+    format!("{} → {}{rules}", cost.program, cost.outcome)
 }
 
-fn names(results: &Results) -> Vec<String> {
-    let mut names = Vec::new();
-    for cost in &results.programs {
-        if !names.contains(&name(cost)) {
-            names.push(name(cost));
+/// What was measured at more than one size of something, each once.
+pub(super) fn series(results: &Results) -> Vec<&ProgramCost> {
+    let mut series: Vec<&ProgramCost> = Vec::new();
+    for cost in results.programs.iter().filter(|cost| !cost.every_rule) {
+        if series.iter().all(|known| name(known) != name(cost)) {
+            series.push(cost);
         }
     }
-    names
+    series
 }
 
 fn chart(results: &Results) -> Result<Figure> {
-    let panel = |which: usize| {
+    let panel = |(fate, words): (Fate, &str), which: usize| {
         let what = SIZES[which];
-        let series = names(results).into_iter().enumerate();
-        let series = series.map(|(index, name)| Series {
+        let series = series(results).into_iter().enumerate();
+        let series = series.filter(|(_, cost)| Fate::of(cost) == fate);
+        let series = series.map(|(index, cost)| Series {
             color: COLORS[index % COLORS.len()],
             shape: Some(index),
-            points: sweep(results, &name, which),
-            name,
+            points: sweep(results, &name(cost), which),
+            name: name(cost),
         });
         Panel {
-            title: format!("Against {what}"),
+            title: words.to_owned(),
             x_axis: format!("{what} (log scale)"),
             y_axis: "ns a packet beyond an empty program".to_owned(),
             scale: Scale::Log,
             series: series.filter(|series| series.points.len() > 1).collect(),
         }
     };
-    let panels: Vec<_> = (0..SIZES.len())
-        .map(panel)
-        .filter(|panel| !panel.series.is_empty())
+    // A column a size: a line that lacks one would shift the others.
+    let columns: Vec<_> = (0..SIZES.len())
+        .filter(|which| !panel(Fate::ALL[0], *which).series.is_empty())
+        .collect();
+    let line = |fate| columns.iter().map(move |which| panel(fate, *which));
+    let panels: Vec<_> = Fate::ALL
+        .into_iter()
+        .map(|fate| line(fate).collect::<Vec<_>>())
+        .filter(|line| line.iter().any(|panel| !panel.series.is_empty()))
+        .flatten()
         .collect();
     let curves = Curves {
         title: "What a packet costs in each program".to_owned(),
         subtitle:
-            "Less is better. Median of the rounds; in each panel the other two sizes stay the same."
+            "Less is better. Median of the rounds. In each column the other two sizes stay the same; each line has its own scale."
                 .to_owned(),
-        columns: panels.len().max(1),
+        columns: columns.len().max(1),
         panels,
-        panel_height: 380,
+        panel_height: 300,
         one_scale: true,
     };
     Ok(Figure {
@@ -117,7 +159,7 @@ fn chart(results: &Results) -> Result<Figure> {
 }
 
 /// The costs of a program as one size grows: the longest such series in which the other sizes stay the same.
-fn sweep(results: &Results, of: &str, which: usize) -> Vec<Point> {
+pub(super) fn sweep(results: &Results, of: &str, which: usize) -> Vec<Point> {
     let mut series: BTreeMap<[u32; 3], BTreeMap<u32, &ProgramCost>> = BTreeMap::new();
     for cost in results.programs.iter().filter(|cost| name(cost) == of) {
         let mut others = sizes(cost);

@@ -1,6 +1,6 @@
 //! Traffic as the report sees it: every measurement beside the limit and the bridge of the same circumstances.
 
-use super::contenders::{BRIDGE, limit};
+use super::contenders::limit;
 use super::stats::{Summary, ratios};
 use crate::bench::types::{Measurement, Place, Results};
 
@@ -64,13 +64,17 @@ pub(super) fn of_setting(results: &Results, of: Setting) -> impl Iterator<Item =
 
 /// How many times the limit's a measurement is; the limit itself has none.
 pub(super) fn to_limit(results: &Results, of: &Measurement, what: Rounds) -> Option<Vec<f64>> {
-    let base = same(results, of, limit(of.place), of.services)?;
-    relative(of, base, what)
+    to(limit(of.place), results, of, what)
 }
 
-/// How many times the bridge's a measurement is.
-pub(super) fn to_bridge(results: &Results, of: &Measurement, what: Rounds) -> Option<Vec<f64>> {
-    relative(of, same(results, of, BRIDGE, of.services)?, what)
+/// How many times another contender's a measurement is.
+pub(super) fn to(
+    contender: &str,
+    results: &Results,
+    of: &Measurement,
+    what: Rounds,
+) -> Option<Vec<f64>> {
+    relative(of, same(results, of, contender, of.services)?, what)
 }
 
 /// A summary of such ratios.

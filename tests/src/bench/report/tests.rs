@@ -63,7 +63,13 @@ fn charts_are_well_formed_and_name_every_contender() {
         ("add-growth.svg", vec!["bridge", "beeline"]),
         (
             "programs.svg",
-            vec!["from_pod → to_peer", "from_uplink → to_pod"],
+            vec![
+                "naive → to_pod",
+                "from_pod → to_peer",
+                "from_uplink → to_pod",
+                "to_pod → pass_stack_flow (known)",
+                "to_pod → pass_stack_flow (new)",
+            ],
         ),
     ] {
         let chart = charts.iter().find(|chart| chart.file == file).unwrap();

@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::bars::{Bars, Group, Panel};
-use super::contenders::{BRIDGE, limit, ordered};
+use super::contenders::{BRIDGE, BRIDGE_VXLAN, limit, ordered};
 use super::document::{Document, Figure, Table};
 use super::figures::{case, number, or_dash, percent, place, services, unit};
 use super::rates::{
-    Rounds, Setting, cases, of_setting, p50, p99, rate, settings, summary, to_bridge, to_limit,
+    Rounds, Setting, cases, of_setting, p50, p99, rate, settings, summary, to, to_limit,
 };
 use super::stats::{Summary, median};
 use crate::bench::types::{Measurement, Place, Results};
@@ -189,7 +189,8 @@ fn rows(results: &Results, setting: Setting) -> Vec<&Measurement> {
 }
 
 fn rates_table(results: &Results, setting: Setting, pinned: bool) -> Table {
-    let (limit, bridge) = (format!("÷ {}", limit(setting.place)), format!("÷ {BRIDGE}"));
+    let limit = format!("÷ {}", limit(setting.place));
+    let [bridge, vxlan] = [BRIDGE, BRIDGE_VXLAN].map(|name| format!("÷ {name}"));
     let headings = [
         "Case",
         "Contender",
@@ -199,6 +200,7 @@ fn rates_table(results: &Results, setting: Setting, pinned: bool) -> Table {
         &limit,
         "Spread of that",
         &bridge,
+        &vxlan,
         "Lost",
     ];
     let mut table = Table::new(3, headings);
@@ -208,7 +210,8 @@ fn rates_table(results: &Results, setting: Setting, pinned: bool) -> Table {
     {
         let rate_of = Summary::of(&row.rounds);
         let limit = summary(to_limit(results, row, rate));
-        let bridge = summary(to_bridge(results, row, rate));
+        let [bridge, vxlan] =
+            [BRIDGE, BRIDGE_VXLAN].map(|name| summary(to(name, results, row, rate)));
         table.row([
             case(&row.case).to_owned(),
             row.contender.clone(),
@@ -218,6 +221,7 @@ fn rates_table(results: &Results, setting: Setting, pinned: bool) -> Table {
             or_dash(limit, |ratio| number(ratio.median)),
             or_dash(limit, |ratio| percent(ratio.spread())),
             or_dash(bridge, |ratio| number(ratio.median)),
+            or_dash(vxlan, |ratio| number(ratio.median)),
             or_dash(median(&row.lost), percent),
         ]);
     }
@@ -225,10 +229,8 @@ fn rates_table(results: &Results, setting: Setting, pinned: bool) -> Table {
 }
 
 fn latency_table(results: &Results, setting: Setting) -> Table {
-    let (limit, bridge) = (
-        format!("p50 ÷ {}", limit(setting.place)),
-        format!("p50 ÷ {BRIDGE}"),
-    );
+    let limit = format!("p50 ÷ {}", limit(setting.place));
+    let [bridge, vxlan] = [BRIDGE, BRIDGE_VXLAN].map(|name| format!("p50 ÷ {name}"));
     let headings = [
         "Case",
         "Pinned",
@@ -239,6 +241,7 @@ fn latency_table(results: &Results, setting: Setting) -> Table {
         "Spread",
         &limit,
         &bridge,
+        &vxlan,
     ];
     let mut table = Table::new(3, headings);
     for row in rows(results, setting) {
@@ -246,6 +249,7 @@ fn latency_table(results: &Results, setting: Setting) -> Table {
         if half.is_none() {
             continue;
         }
+        let ratio = |ratios| or_dash(summary(ratios), |ratio| number(ratio.median));
         table.row([
             case(&row.case).to_owned(),
             if row.pinned { "one CPU" } else { "no" }.to_owned(),
@@ -254,12 +258,9 @@ fn latency_table(results: &Results, setting: Setting) -> Table {
             or_dash(half, |half| percent(half.spread())),
             or_dash(tail, |tail| number(tail.median)),
             or_dash(tail, |tail| percent(tail.spread())),
-            or_dash(summary(to_limit(results, row, p50)), |ratio| {
-                number(ratio.median)
-            }),
-            or_dash(summary(to_bridge(results, row, p50)), |ratio| {
-                number(ratio.median)
-            }),
+            ratio(to_limit(results, row, p50)),
+            ratio(to(BRIDGE, results, row, p50)),
+            ratio(to(BRIDGE_VXLAN, results, row, p50)),
         ]);
     }
     table.without_empty_columns()
