@@ -24,9 +24,7 @@ impl Wire {
     /// Opens one; from here on it sees all that the interface sends and receives.
     pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
         let opened = namespace.within(|| -> Result<OwnedFd> {
-            let flags = SockFlag::SOCK_CLOEXEC;
-            let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-            bind(&socket, if_nametoindex(interface)?)?;
+            let socket = packet_socket(if_nametoindex(interface)?, libc::ETH_P_ALL as u16)?;
             // Short, so that a deadline is kept although other frames wake the socket.
             setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 10_000))?;
             Ok(socket)
@@ -59,11 +57,14 @@ impl Wire {
     }
 }
 
-fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
+/// A socket that sends whole frames out of an interface, and receives those of a protocol there; none if it is 0.
+pub fn packet_socket(ifindex: u32, protocol: u16) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-        sll_ifindex: index as i32,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: ifindex as i32,
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 0,
@@ -78,7 +79,7 @@ fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
         )
     };
     match failed {
-        0 => Ok(()),
+        0 => Ok(socket),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -51,6 +51,7 @@ struct Plugin<'a> {
     r#type: &'a str,
     bridge: &'a str,
     is_gateway: bool,
+    hairpin_mode: bool,
     ip_masq: bool,
     ipam: Ipam,
     datapath: Datapath<'a>,
@@ -122,6 +123,8 @@ impl Network {
             r#type: "beeline",
             bridge: &self.bridge,
             is_gateway: true,
+            // A pod that is the backend of a Service may be its client.
+            hairpin_mode: true,
             ip_masq: true,
             ipam,
             datapath,

@@ -14,6 +14,7 @@ Save a network configuration such as this as /etc/cni/net.d/10-beeline.conflist:
       "type": "beeline",
       "bridge": "cni0",
       "isGateway": true,
+      "hairpinMode": true,
       "ipMasq": true,
       "ipam": {
         "type": "host-local",

@@ -142,23 +142,10 @@ async fn attempt(
         Mode::Bridge => Vec::new(),
         Mode::Auto | Mode::Ebpf => firewall::defeated(plan, &neighbourhood),
     };
-    let degraded = match plan.datapath.mode {
-        Mode::Bridge => None,
-        _ if off => Some(OFF.to_owned()),
-        Mode::Ebpf if !neighbourhood.problems.is_empty() => {
-            bail!("datapath: {}", neighbourhood.problems.join("; "))
-        }
-        Mode::Ebpf => {
-            load(plan, &places, changes)?;
-            None
-        }
-        Mode::Auto if !firewall.is_empty() => {
-            unload(plan)?;
-            Some(firewall::reason(&firewall))
-        }
-        Mode::Auto => load(plan, &places, changes)
-            .err()
-            .map(|error| format!("{error:#}")),
+    let degraded = if off {
+        (plan.datapath.mode != Mode::Bridge).then(|| OFF.to_owned())
+    } else {
+        bring_up(plan, &places, &firewall, changes)?
     };
     let record = Record {
         plan: plan.clone(),
@@ -174,6 +161,29 @@ async fn attempt(
     changes.record = true;
     fault!("setup-record");
     Ok((bridge, record))
+}
+
+/// Brings the fast path up as far as the mode wants it; says why it is not, if it should be.
+fn bring_up(
+    plan: &Plan,
+    places: &Places<'_>,
+    firewall: &[String],
+    changes: &mut Changes,
+) -> Result<Option<String>> {
+    let problems = &places.neighbourhood.problems;
+    match plan.datapath.mode {
+        Mode::Bridge => Ok(None),
+        Mode::Ebpf if !problems.is_empty() => bail!("datapath: {}", problems.join("; ")),
+        Mode::Ebpf => load(plan, places, changes).map(|()| None),
+        Mode::Auto if !firewall.is_empty() => {
+            unload(plan)?;
+            Ok(Some(firewall::reason(firewall)))
+        }
+        Mode::Auto => {
+            let failed = load(plan, places, changes).err();
+            Ok(failed.map(|error| format!("{error:#}")))
+        }
+    }
 }
 
 /// The settings that make the node a router for its pods.

@@ -2,10 +2,9 @@
 //! overlay.
 
 use std::{
-    fs, io,
-    mem::size_of,
+    fs,
     net::Ipv4Addr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -20,11 +19,8 @@ use beeline_common::{
         packet, seeds,
     },
 };
-use nix::{
-    libc,
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
-    unistd::write,
-};
+use beeline_tests::wire::packet_socket;
+use nix::unistd::write;
 
 use crate::{
     lab::{Lab, interface, lab, program},
@@ -67,34 +63,7 @@ fn wire(lab: &mut Lab, hook: Hook) -> Wire<'_> {
     Wire {
         lab,
         hook,
-        socket: packet_socket(sender).expect("open a packet socket"),
-    }
-}
-
-/// A socket that sends whole frames out of the interface.
-fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: 0,
-        sll_ifindex: ifindex as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: the address is of the size that is passed, and outlives the call.
-    let failed = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as u32,
-        )
-    };
-    match failed {
-        0 => Ok(socket),
-        _ => Err(io::Error::last_os_error()),
+        socket: packet_socket(sender, 0).expect("open a packet socket"),
     }
 }
 

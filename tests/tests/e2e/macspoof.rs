@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,7 @@ use beeline_tests::exec;
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
-use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::unistd::write;
+use beeline_tests::wire::Wire;
 
 use crate::fixture::{one_node, two_nodes};
 
@@ -37,33 +34,6 @@ fn mac(text: &str) -> abi::Mac {
     abi::Mac(octets)
 }
 
-/// A socket that sends whole frames out of the pod's interface.
-fn packet_socket(pod: &Pod) -> OwnedFd {
-    pod.namespace().within(|| {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).expect("socket");
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: 0,
-            sll_ifindex: nix::net::if_::if_nametoindex("eth0").expect("eth0") as i32,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        // SAFETY: the address is of the size that is passed, and outlives the call.
-        let failed = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        assert_eq!(failed, 0, "bind: {}", std::io::Error::last_os_error());
-        socket
-    })
-}
-
 /// A server that waits for datagrams.
 fn server(pod: &Pod) -> UdpSocket {
     let socket = pod
@@ -79,7 +49,8 @@ fn arrives(client: &Pod, source: &str, destination: &str, server: &UdpSocket) ->
     let to = server.local_addr().expect("address").ip();
     let datagram = packet(client.ip(), to).transport(Transport::Udp);
     let frame = datagram.macs(mac(source), mac(destination)).frame();
-    write(packet_socket(client), &frame.bytes).expect("send a frame");
+    let wire = Wire::open(client.namespace(), "eth0").expect("wire");
+    wire.send(&frame.bytes).expect("send a frame");
     match server.recv_from(&mut [0; 64]) {
         Ok((_, from)) => {
             assert_eq!(from.ip(), client.ip());

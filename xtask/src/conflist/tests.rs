@@ -43,6 +43,7 @@ fn the_example_of_the_design_is_made() {
             "type": "beeline",
             "bridge": "cni0",
             "isGateway": true,
+            "hairpinMode": true,
             "ipMasq": true,
             "ipam": {
                 "type": "host-local",

@@ -12,6 +12,7 @@ use crate::{datapath::Sighting, node::Attachment};
 
 /// Options that choose packets.
 #[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
 pub(super) struct Options {
     /// Only packets from or to this pod: its name (with its namespace: namespace/name), an address of it, the start of its
     /// container ID, the name of its host veth or of its network namespace
