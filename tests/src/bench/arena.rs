@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -143,13 +144,16 @@ impl Arena {
             let Some([client, server]) = self.ends(place) else {
                 continue;
             };
-            let ping = icmp::ping(
-                client.namespace,
-                &Echo {
-                    count: 3,
-                    ..Echo::to(server.ip)
-                },
-            );
+            let echo = Echo {
+                count: 3,
+                ..Echo::to(server.ip)
+            };
+            // What is sent before the kernel has told of both ends' carriers is lost.
+            let patience = Instant::now() + Duration::from_secs(5);
+            let mut ping = icmp::ping(client.namespace, &echo);
+            while !ping.is_complete() && Instant::now() < patience {
+                ping = icmp::ping(client.namespace, &echo);
+            }
             ensure!(ping.is_complete(), "{}: {ping}", client.namespace.name());
         }
         let moved = datapath::growth(&before, &counters()?);
