@@ -18,6 +18,7 @@ macro_rules! fault {
 pub mod cli;
 pub mod cni;
 pub mod datapath;
+mod hash;
 pub mod ipam;
 pub mod net;
 pub mod nft;

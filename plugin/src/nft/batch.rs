@@ -17,6 +17,8 @@ use nftables::{
     types::{NfChainType, NfFamily, NfHook},
 };
 
+use crate::hash::fnv1a;
+
 /// The set that holds the fingerprint of what was applied.
 pub(super) const FINGERPRINT_SET: &str = "applied";
 
@@ -260,9 +262,7 @@ pub(super) fn fingerprint(pods: &[IpNetwork], cluster: &[IpNetwork]) -> u32 {
 
 /// 32-bit FNV-1a: the standard library's hashes may change with the compiler.
 pub(super) fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    fnv1a(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use beeline_common::{self as abi, Peer};
 use super::Plan;
 use crate::{
     datapath::config::{OverlayConf, PeerConf},
+    hash::fnv1a,
     net::{
         Netlink,
         link::{Link, VxlanSpec},
@@ -29,10 +30,7 @@ pub(super) struct Overlay {
 
 /// The device's name: another network on the node has another one.
 pub(super) fn name(network: &str) -> String {
-    // FNV-1a, which is the same in every build.
-    let hash = network.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = fnv1a(network.as_bytes());
     format!("bl-{hash:08x}")
 }
 
