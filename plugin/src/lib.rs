@@ -15,6 +15,7 @@ macro_rules! fault {
     };
 }
 
+pub mod child;
 pub mod cli;
 pub mod cni;
 pub mod datapath;

@@ -1,11 +1,18 @@
 //! What a node's datapath counted: the only place of the harness that knows of beeline's maps.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
-use beeline::datapath::Datapath;
+use anyhow::{Context, Result, ensure};
+use beeline::{datapath::Datapath, node::Store};
 
-use crate::{config::NETWORK, node::Node};
+use crate::{config::NETWORK, node::Node, runtime::Attachment};
+
+/// Far longer than a pod takes on a busy machine.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Counter of packets that went straight to a pod of the same node.
 pub const TO_POD: &str = "from_pod/to_pod";
@@ -29,6 +36,24 @@ pub fn counters(node: &Node) -> Result<BTreeMap<String, u64>> {
         (name, counter.count.packets)
     });
     Ok(named.collect())
+}
+
+/// Waits until a pod is on the path that it is to stay on; returns how long that took.
+pub fn settle(node: &Node, attachment: &Attachment) -> Result<Duration> {
+    let start = Instant::now();
+    let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
+    for network in fs::read_dir(node.state_dir())? {
+        let store = Store::at(network?.path());
+        while store.is_joining(container_id, ifname)? {
+            let waited = start.elapsed();
+            ensure!(
+                waited < SETTLED,
+                "{container_id} {ifname}: not on the fast path after {waited:?}"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    Ok(start.elapsed())
 }
 
 /// Of each program that is attached on a node: whether it is the pinned one, not one that stands in for it.

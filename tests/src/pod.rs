@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
+use crate::datapath;
 use crate::icmp::{self, Echo, Ping};
 use crate::netns::Namespace;
 use crate::node::{Node, of_family};
@@ -40,6 +41,7 @@ impl Pod {
             ..Attachment::new(namespace.name(), namespace.path())
         };
         let outcome = node.runtime().add(&attachment)?.success()?;
+        datapath::settle(node, &attachment)?;
         let unusable = || format!("ADD: cannot use the result {}", outcome.stdout);
         let (ips, gateways) = addresses(&outcome.stdout).with_context(unusable)?;
         let mac = mac(&outcome.stdout, &namespace.path()).with_context(unusable)?;

@@ -71,6 +71,7 @@ fn attachment(cached: Cached) -> Result<Option<Attachment>> {
         ifindex: 0,
         addresses: result.ips().iter().map(|ip| ip.address).collect(),
         netns: inside.sandbox.clone(),
+        complete: true,
         fast_path: false,
         mac: inside.mac.parse().ok(),
         isolated: false,

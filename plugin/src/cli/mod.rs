@@ -44,6 +44,13 @@ enum Verb {
         #[arg(long)]
         store: PathBuf,
     },
+    /// Deletes an interface of the network namespace it is called in, and waits for all that the kernel does then
+    #[command(hide = true)]
+    DeleteLink {
+        /// The interface's index
+        #[arg(long)]
+        index: u32,
+    },
 }
 
 /// Runs the command line; without arguments it says what beeline is and how to configure it.
@@ -60,6 +67,9 @@ pub fn main() -> ExitCode {
         Some(Verb::Watch { store }) => {
             let store = Store::at(store);
             with_netlink(async |netlink| watch::watch(netlink, &store).await)
+        }
+        Some(Verb::DeleteLink { index }) => {
+            with_netlink(async |netlink| netlink.delete(index).await)
         }
     };
     match done {

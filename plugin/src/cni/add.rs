@@ -45,8 +45,8 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
         };
         match attaching.run(&mut node, &requested).await {
             Ok(result) => {
-                if attaching.is_fast() {
-                    // Without the watch the pod works, but what shapes it may be passed by.
+                if node.record.is_fast() {
+                    // Without the watch the pod works, but on the plain bridge, or what shapes it may be passed by.
                     watch::ensure(&node.store).unwrap_or_else(|error| {
                         tracing::warn!("watch over new pods: {error:#}");
                     });
@@ -131,7 +131,9 @@ impl Attaching<'_> {
         self.forget_former_owner(node, &attachment).await?;
         self.masquerade(&attachment)?;
         fault!("add-pod-masquerade");
-        attachment.fast_path = self.take_fast_path(node, &attachment)?;
+        if self.plan.joins_in_add() {
+            attachment.fast_path = self.take_fast_path(node, &attachment)?;
+        }
         if let Some(unmet) = self
             .plan
             .unmet_on_bridge()
@@ -143,6 +145,7 @@ impl Attaching<'_> {
         fault!("add-fast-path");
         self.wait_for_port(node, &attachment).await?;
         fault!("add-port");
+        attachment.complete = true;
         node.store.save_attachment(&attachment)?;
         fault!("add-record-attached");
 
@@ -158,11 +161,6 @@ impl Attaching<'_> {
             conf.dns.clone()
         });
         Ok(result)
-    }
-
-    fn is_fast(&self) -> bool {
-        let fast = |made: &Made| matches!(made, Made::FastPath(_));
-        self.made.iter().any(fast)
     }
 
     /// Writes down what is about to be made, so that DEL and GC find it whatever happens.
@@ -183,6 +181,7 @@ impl Attaching<'_> {
             ifindex: 0,
             addresses: Vec::new(),
             netns: self.call.env.netns.clone(),
+            complete: false,
             fast_path: false,
             mac: Some(self.mac),
             isolated: self.call.conf.port_isolation,
@@ -291,8 +290,7 @@ impl Attaching<'_> {
     /// Puts the pod on the fast path, unless it or the node has none. Says whether it is there.
     fn take_fast_path(&mut self, node: &Node, attachment: &Attachment) -> Result<bool> {
         let mode = self.plan.datapath.mode;
-        let barred = mode == Mode::Bridge || node.record.degraded.is_some();
-        if barred || attachment.addresses.is_empty() {
+        if !node.record.is_fast() || attachment.addresses.is_empty() {
             return Ok(false);
         }
         let datapath = Datapath::open(&self.plan.datapath.bpffs, &self.plan.network)

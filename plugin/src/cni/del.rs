@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     call::{Call, refuse_own},
-    plan,
+    plan, unplug,
 };
 use crate::{
     datapath::Datapath,
@@ -60,6 +60,8 @@ pub(super) async fn detach(
         .exists()
         .then(|| store.lock_shared())
         .transpose()?;
+    // The watch may be taking the pod onto the fast path.
+    let _alone = store.lock_attachment(&id.container_id, &id.ifname)?;
     // What cannot be read must not keep the pod's interface and address alive.
     let attachment = store
         .attachment(&id.container_id, &id.ifname)
@@ -69,9 +71,10 @@ pub(super) async fn detach(
         });
     let steps = [
         leave_fast_path(plan, attachment.as_ref()),
+        // Before the kernel is busy with the interface: it would make this wait.
+        forget_neighbours(host, plan, attachment.as_ref()).await,
         delete_veth(host, plan, id, netns).await,
         detach_programs(plan, attachment.as_ref()),
-        forget_neighbours(host, plan, attachment.as_ref()).await,
         delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
         call.release(id),
@@ -121,7 +124,7 @@ async fn delete_veth(
     fault!("del-veth");
     let name = plan::host_veth_name(&plan.network, id);
     if let Some(link) = host.link(&name).await? {
-        return host.delete(link.index).await;
+        return unplug::delete(host, &link).await;
     }
     // The reference plugin names host veths at random: what it attached is found from the inside.
     let Some(netns) = netns else { return Ok(()) };

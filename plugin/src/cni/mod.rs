@@ -15,6 +15,7 @@ pub mod names;
 mod plan;
 pub mod result;
 mod status;
+mod unplug;
 pub mod version;
 
 pub use call::{main, plan_of};

@@ -28,7 +28,10 @@ pub struct Attachment {
     pub addresses: Vec<IpNetwork>,
     /// The path of the pod's network namespace.
     pub netns: String,
-    /// Whether the fast path's programs know the pod.
+    /// Whether its ADD has ended well; nothing but that ADD touches it before.
+    #[serde(default = "yes")]
+    pub complete: bool,
+    /// Whether the pod is on the fast path, but for [`slow`](Self::slow).
     pub fast_path: bool,
     /// The container veth's address; not known of attachments that an older beeline made.
     #[serde(default)]
@@ -44,9 +47,20 @@ pub struct Attachment {
     pub slow: Option<String>,
 }
 
+/// Attachments that an older beeline recorded were complete when it let go of them, or are removed.
+const fn yes() -> bool {
+    true
+}
+
 impl Attachment {
     /// Where programs are attached to the host veth.
     pub const HOOKS: [Hook; 2] = [Hook::ToPod, Hook::FromPod];
+
+    /// Whether it is to be taken onto the fast path, if its network has one.
+    pub fn waits(&self) -> bool {
+        let refused = self.slow.is_some();
+        self.complete && !self.fast_path && !refused && !self.addresses.is_empty()
+    }
 
     /// The pod's addresses without prefix lengths.
     pub fn ips(&self) -> Vec<IpAddr> {
@@ -76,6 +90,24 @@ impl Attachment {
             datapath.attach(hook, self.ifindex, by)?;
         }
         datapath.set_pod(&self.ips(), pod)
+    }
+
+    /// Attaches the programs for a pod that may have talked already: it stays on the slow path, and they look on.
+    ///
+    /// # Errors
+    ///
+    /// As [`enter`](Self::enter).
+    pub(super) fn introduce(
+        &self,
+        datapath: &Datapath,
+        bridge: &Bridge,
+        by: AttachBy,
+    ) -> Result<()> {
+        let mut pod = self.pod(bridge).context("attachment: without a MAC")?;
+        pod.flags |= Pod::SLOW;
+        datapath.set_pod(&self.ips(), pod)?;
+        let mut hooks = Self::HOOKS.into_iter();
+        hooks.try_for_each(|hook| datapath.attach(hook, self.ifindex, by))
     }
 
     /// Detaches the programs; already gone is success.

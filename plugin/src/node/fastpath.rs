@@ -123,7 +123,8 @@ pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
         attach_if_there(&datapath, hook, ifindex, &settings)?;
     }
     fault!("setup-observers");
-    let translated = remember_translated(&datapath)?;
+    let pods = datapath.pods()?.into_iter().map(|(ip, _)| ip);
+    let translated = remember_translated(&datapath, &pods.collect())?;
     for (hook, ifindex) in places.redirectors() {
         attach_if_there(&datapath, hook, ifindex, &settings)?;
     }
@@ -159,9 +160,11 @@ fn attach_if_there(
     }
 }
 
-/// Has the stack keep the flows that it translates for pods of this node; returns these.
-fn remember_translated(datapath: &Datapath) -> Result<HashSet<Flow>> {
-    let pods: HashSet<IpAddr> = datapath.pods()?.into_iter().map(|(ip, _)| ip).collect();
+/// Has the stack keep the flows that it translates for these pods of the node; returns the flows.
+pub(super) fn remember_translated(
+    datapath: &Datapath,
+    pods: &HashSet<IpAddr>,
+) -> Result<HashSet<Flow>> {
     // Without conntrack nothing is translated.
     let connections = match sysctl::get(TRACKED) {
         Ok(_) if !pods.is_empty() => conntrack::translated()?,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::config::{DatapathConf, PeerConf};
+use crate::datapath::config::{DatapathConf, Mode, PeerConf};
 
 /// Everything of a network that its pods on a node share. Two plans that are equal ask for the same node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,12 @@ impl Plan {
     /// Whether pods of both or either family are to be forwarded: the families of the node's and the peers' CIDRs.
     pub fn has_family(&self, v4: bool) -> bool {
         self.cluster_cidrs().iter().any(|cidr| cidr.is_ipv4() == v4)
+    }
+
+    /// Whether an ADD takes its pod onto the fast path itself, and does not leave that to the watch: where it has to fail
+    /// if that fails, and where the pod must not send a packet that no program has judged.
+    pub fn joins_in_add(&self) -> bool {
+        self.datapath.mode == Mode::Ebpf || self.datapath.anti_spoof
     }
 
     /// What was asked for and does not hold where no program sees what a pod sends.

@@ -27,6 +27,7 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attachment, Plan};
+use crate::datapath::config::Mode;
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +50,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether pods can be on the fast path.
+    pub fn is_fast(&self) -> bool {
+        self.plan.datapath.mode != Mode::Bridge && self.degraded.is_none()
+    }
+
     /// What the fast path knowingly defeats.
     pub fn bypassed(&self) -> &[String] {
         match self.degraded {
@@ -129,6 +135,25 @@ impl Store {
         self.try_lock("monitor.lock")
     }
 
+    /// Waits to be the only one who takes an attachment onto the fast path or removes it; `None` if nothing is recorded
+    /// of it. [Saving](Self::save_attachment) the attachment lets others in.
+    pub fn lock_attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Lock>> {
+        let path = self.attachment_path(container_id, ifname);
+        let context = || format!("{}: lock", path.display());
+        loop {
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                file => file.with_context(context)?,
+            };
+            let lock = Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, errno)| errno)
+                .with_context(context)?;
+            if is_at(&lock, &path).with_context(context)? {
+                return Ok(Some(Lock(lock)));
+            }
+        }
+    }
+
     fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         let path = self.root.join(name);
         let context = || format!("{}: lock", path.display());
@@ -153,9 +178,8 @@ impl Store {
             let lock = Flock::lock(file, how)
                 .map_err(|(_, errno)| errno)
                 .with_context(context)?;
-            // Whoever removes the directory holds the lock: a lock on a file that is gone locks nobody out.
-            let locked = lock.metadata().with_context(context)?.ino();
-            if fs::metadata(&path).is_ok_and(|current| current.ino() == locked) {
+            // Whoever removes the directory holds the lock.
+            if is_at(&lock, &path).with_context(context)? {
                 return Ok(Lock(lock));
             }
         }
@@ -181,7 +205,7 @@ impl Store {
 
     /// All attachments; files that cannot be read as such are left out.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let directory = self.root.join("attachments");
+        let directory = self.attachments_dir();
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("{}: read", directory.display()))?,
@@ -196,7 +220,7 @@ impl Store {
 
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
-        make_directory(&self.root.join("attachments"))?;
+        make_directory(&self.attachments_dir())?;
         let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
         write(&path, attachment)
     }
@@ -217,9 +241,14 @@ impl Store {
         Ok(())
     }
 
+    /// The directory with a file an attachment, named `<container ID>:<ifname>`.
+    pub(super) fn attachments_dir(&self) -> PathBuf {
+        self.root.join("attachments")
+    }
+
     /// When an attachment last came or went; `None` if the network is gone.
     pub fn attachments_changed(&self) -> Option<SystemTime> {
-        let directory = fs::metadata(self.root.join("attachments")).ok()?;
+        let directory = fs::metadata(self.attachments_dir()).ok()?;
         directory.modified().ok()
     }
 
@@ -235,6 +264,13 @@ impl Store {
             slow: read(&path)?,
             ..attachment
         })
+    }
+
+    /// Whether a pod is on the plain bridge only until the watch takes it onto the fast path.
+    pub fn is_joining(&self, container_id: &str, ifname: &str) -> Result<bool> {
+        let attachment = self.attachment(container_id, ifname)?;
+        let record = self.record();
+        Ok(attachment.is_some_and(|a| a.waits()) && record.is_some_and(|r| r.is_fast()))
     }
 
     /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one.
@@ -255,7 +291,7 @@ impl Store {
 
     fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
         let name = file_name(container_id, ifname);
-        self.root.join("attachments").join(name)
+        self.attachments_dir().join(name)
     }
 
     fn slow_path(&self, container_id: &str, ifname: &str) -> PathBuf {
@@ -283,6 +319,12 @@ impl Lock {
 fn file_name(container_id: &str, ifname: &str) -> String {
     // A colon can be in neither of them.
     format!("{container_id}:{ifname}")
+}
+
+/// Whether a file is still the one at its path: a lock on one that is gone locks nobody out.
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let locked = file.metadata()?.ino();
+    Ok(fs::metadata(path).is_ok_and(|current| current.ino() == locked))
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {

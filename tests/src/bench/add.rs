@@ -13,6 +13,7 @@ use super::contender::reference;
 use super::options::Measure;
 use super::progress::Progress;
 use super::types::{Control, Mode, Results};
+use crate::datapath;
 use crate::interrupt;
 use crate::netns::{Ipv6, Namespace};
 use crate::node::Node;
@@ -21,6 +22,17 @@ use crate::topology::{Plugin, Topology, TopologySpec};
 
 /// Pods of each parallel measurement in the full setting.
 const PARALLEL_PODS: u32 = 100;
+
+/// How long a node is left alone between two measurements: what the kernel still does for the one is not to slow the
+/// other.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is measured of a pod, by name: from the start of the plugin's process to its end, and for how long after ADD the
+/// pod is not on the fast path yet.
+const VERBS: [&str; 3] = ["ADD", FAST, "DEL"];
+
+/// How long after the end of its ADD a pod is not on the fast path yet.
+const FAST: &str = "ADD to fast path";
 
 /// Pods of the serial measurement in the full setting.
 const SERIAL_PODS: u32 = 100;
@@ -51,6 +63,9 @@ struct Samples {
     milliseconds: Vec<f64>,
     total: Duration,
 }
+
+/// Samples of [`VERBS`].
+type Verbs = [Samples; 3];
 
 /// Measures all modes.
 pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
@@ -101,13 +116,16 @@ pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
 
 /// ADD and DEL of one pod after the other.
 fn one_by_one(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<Vec<Control>> {
-    let mut samples: Vec<[Samples; 2]> = subjects.iter().map(|_| Default::default()).collect();
+    let mut samples: Vec<Verbs> = subjects.iter().map(|_| Verbs::default()).collect();
     for number in 0..count {
-        for (subject, [add, del]) in subjects.iter().zip(&mut samples) {
+        for (subject, [add, fast, del]) in subjects.iter().zip(&mut samples) {
             progress.step("ADD and DEL in turn", &subject.name())?;
             let sandbox = subject.sandbox("serial", number)?;
             add.push(subject.add(&sandbox)?);
+            fast.extend(subject.settle(&sandbox)?);
+            thread::sleep(PAUSE);
             del.push(subject.del(&sandbox)?);
+            thread::sleep(PAUSE);
         }
     }
     Ok(controls(subjects, samples, Mode::Serial))
@@ -115,20 +133,21 @@ fn one_by_one(subjects: &[Subject], count: u32, progress: &mut Progress) -> Resu
 
 /// ADD of pods that all stay, then DEL of all in reverse.
 fn growth(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<Vec<Control>> {
-    let mut samples: Vec<[Samples; 2]> = subjects.iter().map(|_| Default::default()).collect();
+    let mut samples: Vec<Verbs> = subjects.iter().map(|_| Verbs::default()).collect();
     let mut pods: Vec<Vec<Sandbox>> = subjects.iter().map(|_| Vec::new()).collect();
     for number in 0..count {
         let each = subjects.iter().zip(&mut samples).zip(&mut pods);
-        for ((subject, [add, _]), pods) in each {
+        for ((subject, [add, fast, _]), pods) in each {
             progress.step(&format!("1st to {count}th pod: ADD"), &subject.name())?;
             let sandbox = subject.sandbox("growth", number)?;
             add.push(subject.add(&sandbox)?);
+            fast.extend(subject.settle(&sandbox)?);
             pods.push(sandbox);
         }
     }
     for _ in 0..count {
         let each = subjects.iter().zip(&mut samples).zip(&mut pods);
-        for ((subject, [_, del]), pods) in each {
+        for ((subject, [_, _, del]), pods) in each {
             progress.step(&format!("1st to {count}th pod: DEL"), &subject.name())?;
             let sandbox = pods.pop().context("a pod for each DEL")?;
             del.push(subject.del(&sandbox)?);
@@ -136,11 +155,11 @@ fn growth(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<V
     }
     samples
         .iter_mut()
-        .for_each(|[_, del]| del.milliseconds.reverse());
+        .for_each(|[_, _, del]| del.milliseconds.reverse());
     Ok(controls(subjects, samples, Mode::Growth))
 }
 
-fn controls(subjects: &[Subject], samples: Vec<[Samples; 2]>, mode: Mode) -> Vec<Control> {
+fn controls(subjects: &[Subject], samples: Vec<Verbs>, mode: Mode) -> Vec<Control> {
     let each = subjects.iter().zip(samples);
     each.flat_map(|(subject, samples)| subject.controls(samples, mode))
         .collect()
@@ -150,6 +169,10 @@ impl Samples {
     fn push(&mut self, elapsed: Duration) {
         self.milliseconds.push(elapsed.as_secs_f64() * 1e3);
         self.total += elapsed;
+    }
+
+    fn extend(&mut self, elapsed: Option<Duration>) {
+        elapsed.into_iter().for_each(|elapsed| self.push(elapsed));
     }
 }
 
@@ -204,26 +227,46 @@ impl Subject {
         Ok(outcome.success()?.elapsed)
     }
 
+    /// Waits until a pod is on the fast path; none where there is no such thing.
+    fn settle(&self, sandbox: &Sandbox) -> Result<Option<Duration>> {
+        if self.node.plugin().is_reference() {
+            return Ok(None);
+        }
+        datapath::settle(&self.node, &sandbox.attachment).map(Some)
+    }
+
     /// ADD of all pods, then DEL of all, so many at a time.
-    fn at_once(&self, count: u32, level: u32) -> Result<[Control; 2]> {
+    fn at_once(&self, count: u32, level: u32) -> Result<Vec<Control>> {
         let sandboxes: Vec<_> = (0..count)
             .map(|number| self.sandbox(&format!("parallel{level}x"), number))
             .collect::<Result<_>>()?;
         let add = spread(&sandboxes, level, |sandbox| self.add(sandbox))?;
+        let start = Instant::now();
+        let mut fast = Samples::default();
+        for sandbox in &sandboxes {
+            let settled = self.settle(sandbox)?;
+            fast.extend(settled.map(|_| start.elapsed()));
+        }
+        fast.total = start.elapsed();
+        thread::sleep(PAUSE);
         let del = spread(&sandboxes, level, |sandbox| self.del(sandbox))?;
-        Ok(self.controls([add, del], Mode::Parallel(level)))
+        thread::sleep(PAUSE);
+        Ok(self.controls([add, fast, del], Mode::Parallel(level)))
     }
 
-    fn controls(&self, samples: [Samples; 2], mode: Mode) -> [Control; 2] {
-        let [add, del] = samples;
-        [("ADD", add), ("DEL", del)].map(|(verb, samples)| Control {
-            contender: self.contender.to_owned(),
-            verb: verb.to_owned(),
-            masquerade: self.masquerade,
-            mode,
-            samples_ms: samples.milliseconds,
-            total_ms: samples.total.as_secs_f64() * 1e3,
-        })
+    fn controls(&self, samples: Verbs, mode: Mode) -> Vec<Control> {
+        let each = VERBS.into_iter().zip(samples);
+        let measured = each.filter(|(_, samples)| !samples.milliseconds.is_empty());
+        measured
+            .map(|(verb, samples)| Control {
+                contender: self.contender.to_owned(),
+                verb: verb.to_owned(),
+                masquerade: self.masquerade,
+                mode,
+                samples_ms: samples.milliseconds,
+                total_ms: samples.total.as_secs_f64() * 1e3,
+            })
+            .collect()
     }
 }
 

@@ -217,13 +217,13 @@ pub enum Mode {
 pub struct Control {
     /// Name of the contender: `bridge` or `beeline`.
     pub contender: String,
-    /// `ADD` or `DEL`.
+    /// `ADD`, `DEL`, or `ADD to fast path`: for how long after ADD the pod is not there yet.
     pub verb: String,
     /// Whether `ipMasq` was on.
     pub masquerade: bool,
     /// How they followed one another.
     pub mode: Mode,
-    /// From start to end of the plugin's process, in ms; in order of completion, unless `mode` says otherwise.
+    /// From start to end of the plugin's process if it is a verb, in ms; in order of completion, unless `mode` says otherwise.
     pub samples_ms: Vec<f64>,
     /// Wall time of all of them together, in ms; less than their sum if they ran at once.
     pub total_ms: f64,

@@ -5,6 +5,7 @@ use std::fs;
 use aya::maps::{HashMap, Map, MapData};
 use beeline_common::abi::{MAX_PODS, names};
 use beeline_common::{Address, Mac, Port};
+use beeline_tests::cli;
 use beeline_tests::config::NETWORK;
 use beeline_tests::datapath::growth;
 use beeline_tests::exec;
@@ -13,7 +14,7 @@ use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::topology::OUTSIDE;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{fast_nodes, one_node, two_nodes};
 use crate::refusals::sandbox;
@@ -198,11 +199,12 @@ fn pods_that_no_map_has_room_for_take_the_slow_path_and_say_so() {
             fill(&node, map, port, |number| ifindex + number);
         }
         let second = node.add_pod("second");
-        assert!(
-            second.add_stderr().contains(left),
-            "{map}: {}",
-            second.add_stderr()
-        );
+        let status = cli::status(&node).expect("status");
+        let pods = status["pods"].as_array().expect("pods");
+        let slow = |pod: &&Value| pod["container_id"] == second.name();
+        let why = &pods.iter().find(slow).expect("the second pod")["slow"];
+        let why = why.as_str().unwrap_or_default();
+        assert!(why.contains(left), "{map}: {status}");
         first.ping(second.ip(), 2).assert_received();
         second.check().expect("executed").expect_success();
         let counters = node.counters().expect("counters");

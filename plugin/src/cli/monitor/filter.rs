@@ -138,6 +138,7 @@ mod tests {
             ifindex,
             addresses: vec![address.parse().unwrap()],
             netns: format!("/run/netns/net{ifindex}"),
+            complete: true,
             fast_path: true,
             mac: None,
             isolated: false,

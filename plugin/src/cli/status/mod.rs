@@ -193,7 +193,10 @@ fn pod(attachment: Attachment, is_on: bool, links: &HashMap<u32, Traffic>) -> Po
     let traffic = links.get(&attachment.ifindex);
     Pod {
         path: if is_fast { "fast" } else { "slow" },
-        slow: attachment.slow.clone(),
+        slow: match attachment.waits() && is_on {
+            true => Some("new: joins the fast path in a moment".to_owned()),
+            false => attachment.slow.clone(),
+        },
         sent: traffic.map(|traffic| traffic.received),
         delivered_by_stack: traffic.map(|traffic| traffic.sent),
         attachment,

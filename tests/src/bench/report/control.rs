@@ -21,7 +21,9 @@ pub(super) fn chapter(results: &Results, document: &mut Document) -> Result<()> 
     document.heading(2, "ADD and DEL");
     document.text(
         "Each sample is the wall time of one execution of the plugin, as a container runtime does it, from before \
-         the process starts until after it ended; IPAM is host-local's. Contenders take turns in one run.",
+         the process starts until after it ended; IPAM is host-local's. Contenders take turns in one run. beeline's ADD \
+         ends with the pod on the plain bridge; \"ADD to fast path\" is how long it stays there (of many at once: since \
+         the last ADD ended). Its DEL ends when the interfaces are gone, and leaves to the kernel what it does then.",
     );
     if of_mode(results, |mode| mode == Mode::Growth)
         .next()

@@ -1,0 +1,142 @@
+//! Taking pods onto the fast path when their ADD has ended.
+//!
+//! To attach a program, the kernel waits for an RCU grace period, some 10 ms, and holds the lock meanwhile that all
+//! changes to interfaces need (`tcx_entry_sync`, Linux 6.6; RTNL). ADDs that did that themselves would take several
+//! times as long, and wait for each other. So a pod starts on the plain bridge, which needs nothing of this, and
+//! changes to the fast path a moment later: with all that it sends and receives at once, and but for the flows that
+//! the stack translates.
+
+use std::{collections::HashSet, time::Duration};
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use crate::{
+    datapath::{Datapath, config::AttachBy},
+    ipam::AttachmentId,
+    net::{Netlink, tc},
+    node::{Attachment, Bridge, Store, bridge, fastpath},
+};
+
+/// So long no pod shall have come: ADDs are not to wait for those before them.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// So long a pod waits at most for that.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// So many pods go together: nobody can set the node up anew meanwhile.
+const TOGETHER: usize = 8;
+
+/// When pods that came are due.
+#[derive(Default)]
+pub(super) struct Due {
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Due {
+    /// A pod has come.
+    pub(super) fn put_off(&mut self) {
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// Waits until they are due; forever if there are none.
+    pub(super) async fn wait(&self) {
+        match self.first.zip(self.last) {
+            Some((first, last)) => {
+                tokio::time::sleep_until((last + QUIET).min(first + PATIENCE)).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Takes these onto the fast path, unless they are gone or the network has none. A pod that cannot be taken stays on
+/// the plain bridge, and `beeline status` says why.
+pub(super) async fn take_on(
+    netlink: &Netlink,
+    store: &Store,
+    pods: Vec<AttachmentId>,
+) -> Result<()> {
+    for pods in pods.chunks(TOGETHER) {
+        // A network that is gone shall not come back by its lock.
+        if !store.root().exists() {
+            return Ok(());
+        }
+        let _lock = store.lock_shared()?;
+        let Some(record) = store.record().filter(|record| record.is_fast()) else {
+            return Ok(());
+        };
+        let conf = &record.plan.datapath;
+        let datapath = Datapath::open(&conf.bpffs, &record.plan.network);
+        let bridge = bridge::find(netlink, &record.plan.bridge).await?;
+        let (Some(datapath), Some(bridge)) = (datapath, bridge) else {
+            return Ok(());
+        };
+        let mut introduced = Vec::new();
+        for pod in pods {
+            introduced.extend(introduce(store, &datapath, &bridge, conf.attach, pod)?);
+        }
+        switch(store, &datapath, &bridge, introduced)?;
+    }
+    Ok(())
+}
+
+/// Attaches the programs, that look on for now; none if the pod is gone, or has it behind itself.
+fn introduce(
+    store: &Store,
+    datapath: &Datapath,
+    bridge: &Bridge,
+    by: AttachBy,
+    pod: &AttachmentId,
+) -> Result<Option<Attachment>> {
+    let (container_id, ifname) = (&pod.container_id, &pod.ifname);
+    let Some(_lock) = store.lock_attachment(container_id, ifname)? else {
+        return Ok(None);
+    };
+    let attachment = store.attachment(container_id, ifname)?;
+    let Some(attachment) = attachment.filter(Attachment::waits) else {
+        return Ok(None);
+    };
+    match attachment.introduce(datapath, bridge, by) {
+        Ok(()) => Ok(Some(attachment)),
+        Err(error) => {
+            attachment.leave(datapath)?;
+            store.save_slow(&Attachment {
+                slow: Some(format!("no fast path: {error:#}")),
+                ..attachment
+            })?;
+            Ok(None)
+        }
+    }
+}
+
+/// Has the stack keep what it translates, and all else of the pods change the path.
+fn switch(
+    store: &Store,
+    datapath: &Datapath,
+    bridge: &Bridge,
+    pods: Vec<Attachment>,
+) -> Result<()> {
+    let addresses: HashSet<_> = pods.iter().flat_map(Attachment::ips).collect();
+    fastpath::remember_translated(datapath, &addresses)?;
+    for pod in pods {
+        let Some(_lock) = store.lock_attachment(&pod.container_id, &pod.ifname)? else {
+            continue;
+        };
+        let pod = Attachment {
+            slow: tc::shaping(pod.ifindex)?,
+            fast_path: true,
+            ..pod
+        };
+        store.save_slow(&pod)?;
+        if let Some(entry) = pod.pod(bridge) {
+            datapath.change_pod(&pod.ips(), entry)?;
+        }
+        // Last, as it lets a DEL in.
+        store.save_attachment(&pod)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The watch over pods that are new: it takes them onto the fast path, and what others put on their host veths takes
+//! them off again.
+//!
+//! Plugins that come after beeline in the chain shape a pod (`bandwidth`: a tbf, and filters to an ifb) when beeline's
+//! ADD has answered already. A redirect would skip all of that, so such a pod takes the slow path. As nothing calls
+//! beeline at that moment, an ADD leaves a process behind that listens to the kernel, one a network, until no pod has
+//! come for a while. It attaches programs and changes what the maps say, and carries no packet.
+//!
+//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed.
+
+mod join;
+mod pods;
+
+use std::{mem, time::Duration};
+
+use anyhow::Result;
+use nix::unistd::setsid;
+use tokio::time::MissedTickBehavior;
+
+use self::{join::Due, pods::Pods};
+use super::{Attachment, Store, bridge, firewall};
+use crate::{
+    child,
+    datapath::Datapath,
+    ipam::AttachmentId,
+    net::{
+        Netlink,
+        tc::{self, Change, Watch},
+    },
+    nft::audit,
+};
+
+/// How long a chain of plugins may take after beeline's ADD; the reference portmap has been seen to wait for seconds for
+/// a lock of iptables.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How often it looks whether it is needed still.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Sees to it that somebody watches the pods of a network.
+pub fn ensure(store: &Store) -> Result<()> {
+    // Whoever holds the lock watches, and will hear of the new pod.
+    if store.lock_watch()?.is_none() {
+        return Ok(());
+    }
+    // Two ADDs may come to the same end here; of their children one gets the lock.
+    child::start(&[
+        "watch".as_ref(),
+        "--store".as_ref(),
+        store.root().as_os_str(),
+    ])
+    .map(drop)
+}
+
+/// Watches until the network is gone, or no pod has come for a while.
+pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
+    // Not to be stopped together with whatever started this.
+    let _ = setsid();
+    loop {
+        let Some(_lock) = store.lock_watch()? else {
+            return Ok(());
+        };
+        serve(netlink, store).await?;
+        drop(_lock);
+        // An ADD that came in between has left its pod to whoever held the lock.
+        if !is_needed(store) {
+            return Ok(());
+        }
+    }
+}
+
+async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
+    let mut changes = Watch::open()?;
+    let mut pods = Pods::open(store)?;
+    for pod in pods.all() {
+        inspect(netlink, store, pod).await?;
+    }
+    // Rules may have come between the set-up and this.
+    firewall::reconsider(netlink, store).await?;
+    let mut rules = Rules::default();
+    let mut due = Due::default();
+    due.put_off();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while is_needed(store) {
+        tokio::select! {
+            change = changes.next() => match change? {
+                Change::Tc(ifindex) => {
+                    if let Some(pod) = pods.behind(ifindex) {
+                        inspect(netlink, store, pod).await?;
+                    }
+                }
+                Change::Unknown => {
+                    for pod in pods.all() {
+                        inspect(netlink, store, pod).await?;
+                    }
+                }
+                Change::Gone(ifindex) => pods.forget(ifindex),
+            },
+            changed = pods.changed() => {
+                changed?;
+                due.put_off();
+            }
+            () = due.wait() => {
+                due = Due::default();
+                join::take_on(netlink, store, mem::take(&mut pods.new)).await?;
+            }
+            _ = tick.tick() => {
+                if rules.have_settled()? {
+                    firewall::reconsider(netlink, store).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What has been seen of nf_tables' rule set.
+#[derive(Default)]
+struct Rules {
+    /// Its generation at the last look.
+    seen: Option<u32>,
+    changing: bool,
+}
+
+impl Rules {
+    /// Whether the rules have changed since they were last looked at, and do not change any more: kube-proxy and others
+    /// write theirs bit by bit.
+    fn have_settled(&mut self) -> Result<bool> {
+        let now = audit::generation()?;
+        let before = self.seen.replace(now);
+        let changed = before.is_some_and(|before| before != now);
+        let settled = self.changing && !changed;
+        self.changing = changed;
+        Ok(settled)
+    }
+}
+
+/// Whether the network is there, and a pod came or went not long ago.
+fn is_needed(store: &Store) -> bool {
+    let changed = store.attachments_changed();
+    changed.is_some_and(|time| time.elapsed().is_ok_and(|since| since < LINGER))
+}
+
+/// Takes a pod off the fast path if its packets are shaped, or puts it back.
+async fn inspect(netlink: &Netlink, store: &Store, pod: &AttachmentId) -> Result<()> {
+    let attachment = store.attachment(&pod.container_id, &pod.ifname)?;
+    let Some(attachment) = attachment.filter(|attachment| attachment.fast_path) else {
+        return Ok(());
+    };
+    let slow = tc::shaping(attachment.ifindex)?;
+    if slow == attachment.slow {
+        return Ok(());
+    }
+    let Some(record) = store.record() else {
+        return Ok(());
+    };
+    let plan = &record.plan;
+    let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
+        return Ok(());
+    };
+    let attachment = Attachment { slow, ..attachment };
+    store.save_slow(&attachment)?;
+    let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network);
+    if let (Some(datapath), Some(pod)) = (datapath, attachment.pod(&bridge)) {
+        datapath.change_pod(&attachment.ips(), pod)?;
+    }
+    Ok(())
+}
