@@ -5,6 +5,7 @@
 //! [`sweep`] removes what a killed process left.
 
 pub mod bench;
+pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod conntrack;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::netns;
 use crate::node::{BPFFS, STATE};
 use crate::topology::{BENCH_PREFIX, DEMO_PREFIX};
+use crate::{cgroup, netns};
 
 /// Something of ours that exists, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,8 @@ pub enum Leftover {
     Namespace(String),
     /// A directory with state or pins.
     Directory(PathBuf),
+    /// A control group of a container runtime's.
+    ControlGroup(PathBuf),
 }
 
 impl std::fmt::Display for Leftover {
@@ -24,6 +26,7 @@ impl std::fmt::Display for Leftover {
         match self {
             Self::Namespace(name) => write!(f, "namespace {name}"),
             Self::Directory(path) => write!(f, "directory {}", path.display()),
+            Self::ControlGroup(path) => write!(f, "control group {}", path.display()),
         }
     }
 }
@@ -32,7 +35,7 @@ impl Leftover {
     fn name(&self) -> String {
         match self {
             Self::Namespace(name) => name.clone(),
-            Self::Directory(path) => path
+            Self::Directory(path) | Self::ControlGroup(path) => path
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
@@ -44,6 +47,7 @@ impl Leftover {
         match self {
             Self::Namespace(name) => drop(netns::remove(name)),
             Self::Directory(path) => remove_tree(path),
+            Self::ControlGroup(path) => drop(cgroup::remove_tree(path)),
         }
     }
 }
@@ -120,7 +124,8 @@ fn find(is_ours: impl Fn(&str) -> bool) -> Vec<Leftover> {
         .into_iter()
         .flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
     let directories = directories.map(|entry| Leftover::Directory(entry.path()));
-    let all = namespaces.chain(directories);
+    let groups = cgroup::list().into_iter().map(Leftover::ControlGroup);
+    let all = namespaces.chain(directories).chain(groups);
     let mut found: Vec<_> = all.filter(|leftover| is_ours(&leftover.name())).collect();
     if is_ours(&format!("{DEMO_PREFIX}-node1")) {
         // The demo's state lies under its bare prefixes, which as names elsewhere would not be the demo's.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::build_ebpf;
+use crate::packages;
 use crate::process;
 use crate::steps::Steps;
 use crate::workspace;
@@ -19,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
+    packages::require(&[packages::BUILD_TESTS])?;
     // The plugin's build script wants the object.
     build_ebpf::run()?;
     let mut cargo = workspace::cargo();

@@ -61,6 +61,32 @@ pub(crate) const TEST: &[Requirement] = &[Requirement {
     folders: SBIN,
 }];
 
+/// The container runtime that calls the plugin in tests, and what its only image is made of.
+pub(crate) const RUNTIME: &[Requirement] = &[
+    Requirement {
+        package: "containerd",
+        program: "containerd",
+        folders: &[],
+    },
+    Requirement {
+        package: "runc",
+        program: "runc",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "busybox-static",
+        program: "busybox",
+        folders: &[],
+    },
+];
+
+/// What builds the tests: the client of the container runtime interface is generated.
+pub(crate) const BUILD_TESTS: &[Requirement] = &[Requirement {
+    package: "protobuf-compiler",
+    program: "protoc",
+    folders: &[],
+}];
+
 /// Makes sure that what `requirements` name is there.
 pub(crate) fn require(requirements: &[&[Requirement]]) -> Result<()> {
     let missing = requirements

@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
         steps.step("fuzz in the kernel", || {
             require_root()?;
+            packages::require(&[packages::BUILD_TESTS])?;
             fuzz(packets, &["beeline-tests", "--test", "bpf"])
         });
     }
@@ -99,6 +100,7 @@ fn unit() -> Result<()> {
 
 fn bpf() -> Result<()> {
     require_root()?;
+    packages::require(&[packages::BUILD_TESTS])?;
     let mut cargo = workspace::cargo();
     process::run(cargo.args(["test", "--package", "beeline-tests", "--test", "bpf"]))
 }
@@ -110,6 +112,8 @@ fn netns() -> Result<()> {
         packages::REFERENCE,
         packages::BENCH,
         packages::TEST,
+        packages::RUNTIME,
+        packages::BUILD_TESTS,
     ])?;
     build::host(true)?;
     let failpoints = build_failpoints()?;
@@ -125,6 +129,8 @@ fn netns() -> Result<()> {
         "e2e",
         "--test",
         "bench",
+        "--test",
+        "cri",
     ]);
     cargo.env("BEELINE_BIN", workspace::release_bin("beeline"));
     cargo.env("BEELINE_FAILPOINTS_BIN", failpoints);
