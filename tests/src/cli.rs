@@ -2,11 +2,12 @@
 
 use std::process::Output;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::exec;
 use crate::node::Node;
+use crate::pod::Pod;
 
 /// Runs a verb with options; it may fail.
 pub fn run(node: &Node, verb: &str, options: &[&str]) -> Result<Output> {
@@ -45,6 +46,18 @@ pub fn status(node: &Node) -> Result<Value> {
     let text = succeed(node, "status", &["--output", "json"])?;
     let status: Value = serde_json::from_str(&text)?;
     Ok(status["networks"][0].clone())
+}
+
+/// The path that a pod takes, and why it is the slow one, if there is a reason; as `beeline status` says.
+pub fn path(node: &Node, pod: &Pod) -> Result<(String, Option<String>)> {
+    let status = status(node)?;
+    let pods = status["pods"].as_array().into_iter().flatten();
+    let mut pods = pods.filter(|one| one["container_id"] == pod.name());
+    let one = pods
+        .next()
+        .with_context(|| format!("{} is not in {status}", pod.name()))?;
+    let text = |key: &str| one[key].as_str().map(str::to_owned);
+    Ok((text("path").context("no path")?, text("slow")))
 }
 
 /// What `beeline status` says to people.

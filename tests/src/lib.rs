@@ -21,6 +21,7 @@ pub mod node;
 pub mod outcome;
 pub mod plan;
 pub mod pod;
+pub mod process;
 pub mod rr;
 pub mod runtime;
 pub mod services;

@@ -198,6 +198,13 @@ impl Node {
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 
+    /// Makes a pod that is on the path that its ADD left it on, and may change it at any time; panics if that fails.
+    #[track_caller]
+    pub fn add_new_pod(self: &Arc<Self>, name: &str) -> Pod {
+        Pod::attach(self, name, Value::Null)
+            .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
+    }
+
     /// Makes a pod that wants something of the plugins that have the capability; panics if that fails.
     #[track_caller]
     pub fn add_pod_with(self: &Arc<Self>, name: &str, capabilities: Value) -> Pod {

@@ -33,7 +33,15 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Attaches one, and waits until it is on its path.
     pub(crate) fn create(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
+        let pod = Self::attach(node, name, capabilities)?;
+        datapath::settle(node, pod.attachment())?;
+        Ok(pod)
+    }
+
+    /// Attaches one, that may be about to change its path.
+    pub(crate) fn attach(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
         let namespace =
             Namespace::create(&format!("{}-{name}", node.name()), node.families().ipv6())?;
         let attachment = Attachment {
@@ -41,7 +49,6 @@ impl Pod {
             ..Attachment::new(namespace.name(), namespace.path())
         };
         let outcome = node.runtime().add(&attachment)?.success()?;
-        datapath::settle(node, &attachment)?;
         let unusable = || format!("ADD: cannot use the result {}", outcome.stdout);
         let (ips, gateways) = addresses(&outcome.stdout).with_context(unusable)?;
         let mac = mac(&outcome.stdout, &namespace.path()).with_context(unusable)?;

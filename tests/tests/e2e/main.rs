@@ -14,6 +14,7 @@ mod firewall;
 mod fixture;
 mod foreign;
 mod isolation;
+mod joining;
 mod lifecycle;
 mod macspoof;
 mod masquerade;

@@ -14,7 +14,7 @@ use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::topology::OUTSIDE;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fixture::{fast_nodes, one_node, two_nodes};
 use crate::refusals::sandbox;
@@ -199,12 +199,9 @@ fn pods_that_no_map_has_room_for_take_the_slow_path_and_say_so() {
             fill(&node, map, port, |number| ifindex + number);
         }
         let second = node.add_pod("second");
-        let status = cli::status(&node).expect("status");
-        let pods = status["pods"].as_array().expect("pods");
-        let slow = |pod: &&Value| pod["container_id"] == second.name();
-        let why = &pods.iter().find(slow).expect("the second pod")["slow"];
-        let why = why.as_str().unwrap_or_default();
-        assert!(why.contains(left), "{map}: {status}");
+        let (_, why) = cli::path(&node, &second).expect("status");
+        let why = why.expect("a reason");
+        assert!(why.contains(left), "{map}: {why}");
         first.ping(second.ip(), 2).assert_received();
         second.check().expect("executed").expect_success();
         let counters = node.counters().expect("counters");
