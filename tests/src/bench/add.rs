@@ -23,8 +23,8 @@ use crate::topology::{Plugin, Topology, TopologySpec};
 /// Pods of each parallel measurement in the full setting.
 const PARALLEL_PODS: u32 = 100;
 
-/// How long a node is left alone between two measurements: what the kernel still does for the one is not to slow the
-/// other.
+/// How long a node is left alone between two measurements: what the kernel still does for the one, such as removing a
+/// pod's namespace, is not to slow the other.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is measured of a pod, by name: from the start of the plugin's process to its end, and for how long after ADD the
@@ -125,6 +125,7 @@ fn one_by_one(subjects: &[Subject], count: u32, progress: &mut Progress) -> Resu
             fast.extend(subject.settle(&sandbox)?);
             thread::sleep(PAUSE);
             del.push(subject.del(&sandbox)?);
+            drop(sandbox);
             thread::sleep(PAUSE);
         }
     }
@@ -250,7 +251,8 @@ impl Subject {
         fast.total = start.elapsed();
         thread::sleep(PAUSE);
         let del = spread(&sandboxes, level, |sandbox| self.del(sandbox))?;
-        thread::sleep(PAUSE);
+        drop(sandboxes);
+        thread::sleep(10 * PAUSE);
         Ok(self.controls([add, fast, del], Mode::Parallel(level)))
     }
 
