@@ -16,6 +16,7 @@ mod plan;
 pub mod result;
 mod status;
 pub mod version;
+mod vlan;
 
 pub use call::{main, plan_of};
 pub use config::NetConf;
