@@ -20,6 +20,9 @@ const DAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Routes that a pod's own are marked as, as those that an administrator adds (`RTPROT_BOOT`).
 const PROTOCOL_BOOT: u8 = 3;
 
+/// The scope of destinations on the link (`RT_SCOPE_LINK`); what is nearer has a higher one.
+const SCOPE_LINK: u8 = 253;
+
 /// Says what the lease leaves to the bridge: with `isGateway` the gateway, which is the first address of the network, and
 /// with `isDefaultGateway` the default routes.
 pub(super) fn complete(conf: &NetConf, lease: &mut Lease) -> Result<()> {
@@ -119,7 +122,10 @@ fn first_of(address: IpNetwork) -> Option<IpAddr> {
 async fn add_routes(container: &Netlink, index: u32, lease: &Lease) -> Result<()> {
     let mut added: Vec<Route> = Vec::new();
     for leased in &lease.routes {
-        let gateway = leased.gw.or_else(|| gateway_for(lease, leased.dst));
+        // What is on the link is behind no gateway.
+        let is_near = leased.scope.is_some_and(|scope| scope >= SCOPE_LINK);
+        let gateway = leased.gw;
+        let gateway = gateway.or_else(|| gateway_for(lease, leased.dst).filter(|_| !is_near));
         let mut route = Route {
             mtu: leased.mtu,
             advmss: leased.advmss,
