@@ -4,9 +4,9 @@ use beeline_tests::node::BRIDGE;
 use beeline_tests::plan::{Families, Family};
 use serde_json::{Value, json};
 
-use super::{addresses, call, ip, run_ip, sysctl};
+use super::{addresses, call, ip, links, run_ip, sysctl};
 use crate::fixture::{configure, nodes_with, one_node};
-use crate::refusals::{refused, sandbox};
+use crate::refusals::sandbox;
 
 const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 
@@ -97,11 +97,7 @@ fn a_gateway_that_ipam_does_not_name_is_the_first_address_of_the_network() {
 
 /// A bridge that somebody gave addresses.
 fn bridge_with(node: &beeline_tests::node::Node, held: &[&str]) {
-    // Without a link-local address, which would come and go with the carrier.
-    let mut commands = vec![
-        format!("link add {BRIDGE} type bridge"),
-        format!("link set {BRIDGE} addrgenmode none up"),
-    ];
+    let mut commands = vec![format!("link add {BRIDGE} up type bridge")];
     commands.extend(
         held.iter()
             .map(|held| format!("address add {held} dev {BRIDGE} nodad")),
@@ -124,14 +120,14 @@ fn an_address_that_conflicts_is_refused_and_replaced_only_by_force() {
         (Families::V6, "fd00:244::1/16"),
     ] {
         let (_topology, [node]) = nodes_with(families);
-        // Otherwise the first attempt would turn it on, which brings routes.
-        for key in FORWARDING {
-            node.netns().write_sysctl(key, "1").expect("sysctl");
-        }
         bridge_with(&node, &[held]);
         let (_namespace, attachment) = sandbox(&node);
-        let stdin = config(&node, false).to_string();
-        let message = refused(&node, &attachment, &stdin, &[7]);
+        let before = links(node.netns());
+        let outcome = call(&node, "ADD", &attachment, &config(&node, false));
+        let message = outcome.expect_error(&[7]);
+        assert_eq!(addresses(node.netns(), BRIDGE), [held]);
+        assert_eq!(links(node.netns()), before);
+        assert_eq!(node.reserved().len(), 0);
         assert!(
             message.contains("already has an IP address different"),
             "{message}"

@@ -53,7 +53,10 @@ fn metrics_priorities_tables_and_scopes_are_in_the_kernel_and_in_the_result() {
     assert_eq!(table["gateway"], gateway);
     // Its destinations are on the link, so that no gateway leads there.
     let on_link = route(&["route", "show", "10.53.0.0/16"]);
-    assert_eq!((&on_link["scope"], on_link.get("gateway")), (&json!("link"), None));
+    assert_eq!(
+        (&on_link["scope"], on_link.get("gateway")),
+        (&json!("link"), None)
+    );
     let of_v6 = route(&["-6", "route", "show", "fd50::/32", "table", "101"]);
     assert_eq!(of_v6["metric"], 55);
     assert_eq!(of_v6["metrics"][0], json!({"mtu": 1290, "advmss": 1210}));
