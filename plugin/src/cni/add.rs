@@ -18,7 +18,7 @@ use crate::{
         link::{AlreadyExists, PortFlags, VethSpec},
         mac::Mac,
         netns::Netns,
-        with_netlink,
+        sysctl, with_netlink,
     },
     nft::{MacCheck, Masquerade},
     node::{Attachment, Node, Plan, watch},
@@ -231,6 +231,7 @@ impl Attaching<'_> {
             _ => error,
         })?;
         self.made.push(Made::Veth { ifindex });
+        sysctl::refuse_router_advertisements(&attachment.host_veth)?;
         fault!("add-veth");
         Ok(ifindex)
     }

@@ -82,29 +82,32 @@ pub(super) fn configure(netns: &Netns, ifname: &str, conf: &NetConf, lease: &Lea
     configured.with_context(|| format!("container interface {ifname:?}"))
 }
 
-/// The settings that the reference plugin makes before the interface has addresses.
+/// The settings that the reference plugin makes before an interface has addresses.
 fn set_sysctls(ifname: &str, conf: &NetConf, lease: &Lease) -> Result<()> {
+    if lease.ips.is_empty() {
+        return Ok(());
+    }
     // Announces the addresses when the interface comes up: others may know former owners of them.
     prefer(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
+    let key = |name: &str| format!("net/ipv6/conf/{ifname}/{name}");
+    if conf.enable_dad {
+        prefer(&key("enhanced_dad"), "1");
+    }
+    // Also without an IPv6 address: the interface gives itself one.
+    prefer(&key("accept_dad"), if conf.enable_dad { "1" } else { "0" });
     if !lease.ips.iter().any(|ip| ip.address.is_ipv6()) {
         return Ok(());
     }
     for interface in ["lo", ifname] {
         sysctl::ensure(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
     }
-    let key = |name: &str| format!("net/ipv6/conf/{ifname}/{name}");
-    sysctl::ensure(&key("keep_addr_on_down"), "1")?;
-    if conf.enable_dad {
-        prefer(&key("enhanced_dad"), "1");
-    }
-    prefer(&key("accept_dad"), if conf.enable_dad { "1" } else { "0" });
     prefer(&key("ndisc_notify"), "1");
-    Ok(())
+    sysctl::ensure(&key("keep_addr_on_down"), "1")
 }
 
 /// Makes a setting that a pod works without, where `/proc/sys` can be written.
 fn prefer(key: &str, value: &str) {
-    if let Err(error) = sysctl::ensure(key, value) {
+    if let Err(error) = sysctl::ensure_if_there(key, value) {
         tracing::warn!("{error:#}");
     }
 }

@@ -103,6 +103,7 @@ async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool
     if created {
         settle_gateway(netlink, link).await?;
     } else {
+        sysctl::refuse_router_advertisements(&link.name)?;
         // One that was never given an address takes those of its ports in turn.
         if let Some(mac) = link.mac {
             netlink.set_mac(link.index, mac).await?;
@@ -127,15 +128,13 @@ async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool
 
 /// Makes a new interface of the node what its pods' gateway has to be.
 pub(super) async fn settle_gateway(netlink: &Netlink, link: &Link) -> Result<()> {
-    let key = |name: &str| format!("net/ipv6/conf/{}/{name}", link.name);
-    // It is a router's interface: it listens to no router advertisements that pods send.
-    if sysctl::get(&key("accept_ra")).is_ok() {
-        sysctl::ensure(&key("accept_ra"), "0")?;
-    }
+    // It is a router's interface: pods could send it router advertisements.
+    sysctl::refuse_router_advertisements(&link.name)?;
     // It asks for its pods' MACs with its link-local address. The kernel's own cannot be used for the first second or two:
     // it looks for duplicates, which nobody can have made of a random MAC.
     if let Some(mac) = link.mac
-        && sysctl::get(&key("disable_ipv6")).is_ok_and(|disabled| disabled == "0")
+        && sysctl::get(&format!("net/ipv6/conf/{}/disable_ipv6", link.name))
+            .is_ok_and(|disabled| disabled == "0")
     {
         let address = IpNetwork::new(mac.link_local().into(), 64)?;
         netlink.add_address(link.index, address, Dad::Off).await?;
