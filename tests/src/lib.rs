@@ -18,6 +18,7 @@ pub mod iperf;
 pub mod netns;
 pub mod node;
 pub mod outcome;
+pub mod picture;
 pub mod plan;
 pub mod pod;
 pub mod rr;

@@ -8,6 +8,7 @@ mod clsact;
 mod cni;
 mod connectivity;
 mod datapath;
+mod differential;
 mod dual_stack;
 mod external_ipam;
 mod faults;
