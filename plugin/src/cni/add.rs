@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use super::{
     CniResult, Interface,
     call::{Call, open_netns},
-    container, plan,
+    container, plan, vlan,
 };
 use crate::{
     datapath::{Datapath, config::Mode},
@@ -18,7 +18,7 @@ use crate::{
         link::{AlreadyExists, PortFlags, VethSpec},
         mac::Mac,
         netns::Netns,
-        with_netlink,
+        sysctl, with_netlink,
     },
     nft::{MacCheck, Masquerade},
     node::{Attachment, Node, Plan, watch},
@@ -61,8 +61,8 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
                 Err(error)
             }
         }
-    })?;
-    Ok(added)
+    });
+    Ok(added.map_err(|error| vlan::explain(call.conf.vlans.as_ref(), error))?)
 }
 
 /// Something that exists only for this attachment.
@@ -109,13 +109,16 @@ impl Attaching<'_> {
         let env = &self.call.env;
         let eth = Interface::in_netns(&*env.ifname, self.mac.to_string(), &*env.netns);
         let eth = result.interface(eth);
+        if let Some(gateway) = &node.bridge.vlan_gateway {
+            result.interface(Interface::on_host(&*gateway.name, gateway.mac.to_string()));
+        }
 
         let mut lease = self.reserve(requested)?;
         fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
         node.store.save_attachment(&attachment)?;
         fault!("add-record-addresses");
-        container::add_default_routes(conf, &mut lease)?;
+        container::complete(conf, &mut lease)?;
 
         if conf.is_gateway {
             for ip in &lease.ips {
@@ -143,7 +146,9 @@ impl Attaching<'_> {
             tracing::warn!(container = attachment.container_id, "{unmet}");
         }
         fault!("add-fast-path");
-        self.wait_for_port(node, &attachment).await?;
+        if !conf.disable_container_interface {
+            self.wait_for_port(node, &attachment).await?;
+        }
         fault!("add-port");
         attachment.complete = true;
         node.store.save_attachment(&attachment)?;
@@ -214,6 +219,7 @@ impl Attaching<'_> {
                 hairpin: conf.hairpin_mode,
                 isolated: conf.port_isolation,
             },
+            vlans: self.plan.bridge.vlans.as_ref().map(|vlans| &vlans.port),
         };
         let created = self.host.create_veth(&spec).await;
         let ifindex = created.map_err(|error| match error.downcast_ref::<AlreadyExists>() {
@@ -224,6 +230,7 @@ impl Attaching<'_> {
             _ => error,
         })?;
         self.made.push(Made::Veth { ifindex });
+        sysctl::refuse_router_advertisements(&attachment.host_veth)?;
         fault!("add-veth");
         Ok(ifindex)
     }
@@ -266,7 +273,7 @@ impl Attaching<'_> {
     async fn forget_former_owner(&self, node: &Node, attachment: &Attachment) -> Result<()> {
         for address in &attachment.addresses {
             self.host
-                .flush_neighbour(node.bridge.index, address.ip())
+                .flush_neighbour(node.bridge.gateway().0, address.ip())
                 .await?;
         }
         Ok(())

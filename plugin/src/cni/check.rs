@@ -11,7 +11,7 @@ use super::{
 use crate::{
     datapath::Datapath,
     ipam::{AttachmentId, host_local},
-    net::{Netlink, mac::Mac, route::Filter, with_netlink},
+    net::{Netlink, link::Link, mac::Mac, route::Filter, with_netlink},
     nft::MacCheck,
     node::{Attachment, Plan, Store},
 };
@@ -28,20 +28,24 @@ pub(super) fn check(call: &Call) -> super::Result<()> {
     if let Some(kind) = call.external_ipam() {
         call.delegate(kind, "CHECK")?;
     }
+    let eth = netns.within(|| {
+        with_netlink(async |container| {
+            check_container(container, &call.env.netns, &id.ifname, &previous).await
+        })
+    })?;
     with_netlink(async |host| {
-        check_host(host, &plan, &previous).await?;
+        check_host(host, &plan, &previous, &eth).await?;
         check_fast_path(&plan, &Store::new(&plan), &id.container_id, &id.ifname)
     })?;
     if call.conf.macspoofchk {
         check_macs(&plan, &id, &previous)?;
     }
-    netns.within(|| {
-        with_netlink(async |container| check_container(container, &id.ifname, &previous).await)
-    })?;
     Ok(())
 }
 
-async fn check_host(host: &Netlink, plan: &Plan, previous: &CniResult) -> Result<()> {
+/// Checks the bridge, and the other end of the container's interface. Interfaces that others have put into the result are
+/// theirs to check.
+async fn check_host(host: &Netlink, plan: &Plan, previous: &CniResult, eth: &Link) -> Result<()> {
     let name = &plan.bridge.name;
     let bridge = host.link(name).await?;
     let bridge = bridge.with_context(|| format!("bridge {name:?}: missing"))?;
@@ -49,23 +53,34 @@ async fn check_host(host: &Netlink, plan: &Plan, previous: &CniResult) -> Result
         bridge.kind.as_deref() == Some("bridge"),
         "bridge {name:?}: is no bridge"
     );
-    for interface in previous.interfaces() {
-        if !interface.sandbox.is_empty() {
-            continue;
-        }
-        let name = &interface.name;
-        let link = host.link(name).await?;
-        let link = link.with_context(|| format!("host interface {name:?}: missing"))?;
-        check_mac(name, link.mac, &interface.mac)?;
-        if link.kind.as_deref() == Some("veth") {
-            ensure!(
-                link.controller == Some(bridge.index),
-                "host interface {name:?}: not on bridge {:?}",
-                bridge.name
-            );
-        }
+    // Whether somebody else made it promiscuous does not matter.
+    ensure!(
+        bridge.promiscuous || !plan.bridge.promiscuous,
+        "bridge {name:?}: is not promiscuous, as promiscMode has it"
+    );
+    for link in [name, &plan.bridge.gateway_interface()] {
+        check_on_host(host, link, previous).await?;
     }
+    let peer = eth.peer_index.context("container interface: no veth")?;
+    let port = host.link_at(peer).await?;
+    let port = port.context("container interface: its other end is not on the host")?;
+    check_on_host(host, &port.name, previous).await?;
+    ensure!(
+        port.controller == Some(bridge.index),
+        "host interface {:?}: not on bridge {name:?}",
+        port.name
+    );
     Ok(())
+}
+
+/// Checks that an interface is there, as the result says.
+async fn check_on_host(host: &Netlink, name: &str, previous: &CniResult) -> Result<()> {
+    let link = host.link(name).await?;
+    let link = link.with_context(|| format!("host interface {name:?}: missing"))?;
+    let mut interfaces = previous.interfaces().iter();
+    let said = interfaces.find(|interface| interface.sandbox.is_empty() && interface.name == name);
+    let said = said.with_context(|| format!("prevResult: interface {name:?} is not in it"))?;
+    check_mac(name, link.mac, &said.mac)
 }
 
 fn check_fast_path(plan: &Plan, store: &Store, container_id: &str, ifname: &str) -> Result<()> {
@@ -115,10 +130,24 @@ fn check_macs(plan: &Plan, id: &AttachmentId, previous: &CniResult) -> Result<()
     Ok(())
 }
 
-async fn check_container(container: &Netlink, ifname: &str, previous: &CniResult) -> Result<()> {
+async fn check_container(
+    container: &Netlink,
+    netns: &str,
+    ifname: &str,
+    previous: &CniResult,
+) -> Result<Link> {
     let link = container.link(ifname).await?;
     let link = link.with_context(|| format!("container interface {ifname:?}: missing"))?;
+    ensure!(
+        link.kind.as_deref() == Some("veth"),
+        "container interface {ifname:?}: is no veth"
+    );
     let ours = container_interface(previous, ifname)?;
+    ensure!(
+        ours.sandbox == netns,
+        "prevResult: interface {ifname:?} is in sandbox {:?}, not in CNI_NETNS {netns:?}",
+        ours.sandbox
+    );
     check_mac(ifname, link.mac, &ours.mac)?;
     let held = container.addresses(link.index).await?;
     for ip in previous.ips() {
@@ -134,11 +163,17 @@ async fn check_container(container: &Netlink, ifname: &str, previous: &CniResult
     let routes = container.routes(Filter::default()).await?;
     for route in previous.routes() {
         let found = routes.iter().any(|held| {
-            held.destination == route.dst && route.gw.is_none_or(|gw| held.gateway == Some(gw))
+            held.destination == network(route.dst)
+                && route.gw.is_none_or(|gw| held.gateway == Some(gw))
         });
         ensure!(found, "container: route to {} is missing", route.dst);
     }
-    Ok(())
+    Ok(link)
+}
+
+/// The network without the bits of a host that it may be written with.
+fn network(written: IpNetwork) -> IpNetwork {
+    IpNetwork::new(written.network(), written.prefix()).unwrap_or(written)
 }
 
 fn container_interface<'a>(previous: &'a CniResult, ifname: &str) -> Result<&'a Interface> {

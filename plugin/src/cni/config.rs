@@ -11,14 +11,16 @@ use serde_json::{Map, Value};
 use super::env::{Args, Command};
 use super::error::{Code, Error, Result, WithCode};
 use super::json::{self, VALID_ATTACHMENTS};
-use super::keys::{Keys, config_error};
+use super::keys::Keys;
 pub use super::keys::{MasqBackend, Wishes};
 use super::names::{check_identifier, check_ifname};
 use super::result::CniResult;
 use super::version::{Version, is_version};
+use super::vlan;
 use crate::datapath::config::DatapathConf;
 use crate::ipam::address::parse_ip_or_cidr;
 use crate::ipam::{AttachmentId, Dns, IpamConf, RawIpam, config as ipam};
+use crate::node::VlanPlan;
 
 /// The type of IPAM that is built in.
 pub const HOST_LOCAL: &str = "host-local";
@@ -48,8 +50,10 @@ pub struct NetConf {
     pub hairpin_mode: bool,
     /// Whether the bridge is promiscuous.
     pub promisc_mode: bool,
-    /// Whether VLAN 1 stays on the bridge's port.
-    pub preserve_default_vlan: bool,
+    /// What VLANs the bridge keeps apart.
+    pub vlans: Option<VlanPlan>,
+    /// Whether the container's interface stays down.
+    pub disable_container_interface: bool,
     /// Whether IPv6 addresses are checked for duplicates.
     pub enable_dad: bool,
     /// Whether the bridge's ports cannot reach each other.
@@ -136,12 +140,14 @@ impl NetConf {
         let keys: Keys = json::decode("", document.into())
             .context("configuration: decode")
             .code(Code::Decode)?;
+        let vlans = vlan::plan(&keys, ipam.is_some());
         if !matches!(command, Command::Del | Command::Gc) {
-            keys.validate()?;
+            keys.validate(ipam.is_some())?;
+            vlan::validate(&keys, vlans.as_ref(), datapath.mode).code(Code::InvalidConfig)?;
             for uplink in &datapath.uplinks {
                 check_ifname("datapath.uplinks", uplink).code(Code::InvalidConfig)?;
             }
-            datapath.validate().map_err(config_error)?;
+            datapath.validate().code(Code::InvalidConfig)?;
         }
         Ok(Self {
             version,
@@ -154,7 +160,8 @@ impl NetConf {
             mtu: u16::try_from(keys.mtu).ok().filter(|mtu| *mtu != 0),
             hairpin_mode: keys.hairpin_mode,
             promisc_mode: keys.promisc_mode,
-            preserve_default_vlan: keys.preserve_default_vlan,
+            vlans,
+            disable_container_interface: keys.disable_container_interface,
             enable_dad: keys.enabledad,
             port_isolation: keys.port_isolation,
             macspoofchk: keys.macspoofchk,

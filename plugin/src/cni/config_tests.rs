@@ -186,13 +186,6 @@ fn numbers_out_of_range_are_refused() {
         fails(conf(json!({"mtu": mtu})), 7, &format!("mtu {mtu}"));
     }
     assert_eq!(conf(json!({"mtu": 68})).unwrap().mtu, Some(68));
-    for vlan in [-1, 4095] {
-        fails(
-            conf(json!({"vlan": vlan})),
-            7,
-            &format!("invalid VLAN ID {vlan} (must be between 0 and 4094)"),
-        );
-    }
 }
 
 #[test]
@@ -223,25 +216,20 @@ fn contradictions_are_refused() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_key_and_value() {
-    fails(conf(json!({"vlan": 100})), 2, "vlan 100");
+fn an_interface_that_stays_down_has_no_addresses() {
+    let ipam = json!({"type": "static"});
     fails(
-        conf(json!({"vlanTrunk": [{"id": 5}]})),
-        2,
-        "vlanTrunk [{\\\"id\\\":5}]",
+        conf(json!({"disableContainerInterface": true, "ipam": ipam})),
+        7,
+        "cannot use IPAM when DisableContainerInterface flag is set",
     );
-    fails(
-        conf(json!({"disableContainerInterface": true})),
-        2,
-        "disableContainerInterface true",
-    );
-    let defaults = json!({"vlan": 0, "vlanTrunk": [], "disableContainerInterface": false});
-    assert!(conf(defaults).is_ok());
+    let down = conf(json!({"disableContainerInterface": true, "ipam": {}})).unwrap();
+    assert!(down.disable_container_interface);
 }
 
 #[test]
 fn del_and_gc_do_not_mind_what_they_do_not_need() {
-    let broken = json!({"vlan": 9999, "mtu": -1, "prevResult": 5, "bridge": "",
+    let broken = json!({"vlan": 9999, "vlanTrunk": [{"id": 0}], "mtu": -1, "prevResult": 5, "bridge": "",
         "ipam": {"type": "host-local", "subnet": "x", "ranges": 7, "dataDir": "/d"}});
     for command in [Command::Del, Command::Gc] {
         let conf = parse_as(command, document(broken.clone())).unwrap();

@@ -146,11 +146,11 @@ async fn forget_neighbours(
     let Some(attachment) = attachment else {
         return Ok(());
     };
-    let Some(bridge) = host.link(&plan.bridge.name).await? else {
+    let Some(gateway) = host.link(&plan.bridge.gateway_interface()).await? else {
         return Ok(());
     };
     for address in &attachment.addresses {
-        host.flush_neighbour(bridge.index, address.ip()).await?;
+        host.flush_neighbour(gateway.index, address.ip()).await?;
     }
     Ok(())
 }

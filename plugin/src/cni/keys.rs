@@ -2,11 +2,10 @@
 
 use anyhow::{Result as Anyhow, ensure};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::error::{Code, Error, Result};
+use super::error::{Code, Result, WithCode};
 use super::names::check_ifname;
-use crate::datapath::config::Unsupported;
+use super::vlan::Trunk;
 use crate::ipam::{Dns, RawRange};
 
 /// What masquerades.
@@ -54,7 +53,7 @@ pub(super) struct Keys {
     pub(super) promisc_mode: bool,
     pub(super) vlan: i64,
     #[serde(rename = "vlantrunk")]
-    pub(super) vlan_trunk: Vec<Value>,
+    pub(super) vlan_trunk: Option<Vec<Trunk>>,
     #[serde(rename = "preservedefaultvlan")]
     pub(super) preserve_default_vlan: bool,
     pub(super) macspoofchk: bool,
@@ -80,8 +79,8 @@ fn default_bridge() -> String {
 }
 
 impl Keys {
-    /// Refuses what is wrong, or right but not there yet.
-    pub(super) fn validate(&self) -> Result<()> {
+    /// Refuses what is wrong.
+    pub(super) fn validate(&self, with_ipam: bool) -> Result<()> {
         let valid = || -> Anyhow<()> {
             check_ifname("bridge", &self.bridge)?;
             let backend = &self.ip_masq_backend;
@@ -98,30 +97,13 @@ impl Keys {
                 !(self.hairpin_mode && self.promisc_mode),
                 "hairpinMode and promiscMode: cannot be set at the same time"
             );
-            let vlan = self.vlan;
             ensure!(
-                (0..=4094).contains(&vlan),
-                "vlan: invalid VLAN ID {vlan} (must be between 0 and 4094)"
+                !(self.disable_container_interface && with_ipam),
+                "disableContainerInterface: cannot use IPAM when DisableContainerInterface flag is set"
             );
-            self.supported().map_err(anyhow::Error::new)
+            Ok(())
         };
-        valid().map_err(config_error)
-    }
-
-    fn supported(&self) -> Result<(), Unsupported> {
-        if self.disable_container_interface {
-            return Err(Unsupported::new("disableContainerInterface", true));
-        }
-        if self.vlan != 0 {
-            return Err(Unsupported::new("vlan", self.vlan));
-        }
-        if !self.vlan_trunk.is_empty() {
-            return Err(Unsupported::new(
-                "vlanTrunk",
-                Value::from(self.vlan_trunk.clone()),
-            ));
-        }
-        Ok(())
+        valid().code(Code::InvalidConfig)
     }
 
     pub(super) fn masq_backend(&self) -> Option<MasqBackend> {
@@ -131,15 +113,4 @@ impl Keys {
             _ => None,
         }
     }
-}
-
-/// Invalid, unless it is only unsupported.
-pub(super) fn config_error(error: anyhow::Error) -> Error {
-    let unsupported = error.is::<Unsupported>();
-    let code = if unsupported {
-        Code::UnsupportedField
-    } else {
-        Code::InvalidConfig
-    };
-    Error::wrap(code, error)
 }

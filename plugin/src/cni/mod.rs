@@ -17,6 +17,7 @@ pub mod result;
 mod status;
 mod unplug;
 pub mod version;
+mod vlan;
 
 pub use call::{main, plan_of};
 pub use config::NetConf;

@@ -19,6 +19,7 @@ pub(super) fn plan(conf: &NetConf, host_local: Option<&IpamConf>) -> Plan {
             mtu: conf.mtu.map(u32::from),
             promiscuous: conf.promisc_mode,
             gateway: conf.is_gateway,
+            vlans: conf.vlans.clone(),
         },
         pod_cidrs,
         masquerade: conf.ip_masq && conf.ipam.is_some(),

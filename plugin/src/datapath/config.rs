@@ -185,7 +185,7 @@ fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     one.contains(other.network()) || other.contains(one.network())
 }
 
-/// A key is known, but not (or not yet) with this value.
+/// A key is known, but not with this value, or not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     key: String,
@@ -204,7 +204,7 @@ impl Unsupported {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: not supported yet", self.key, self.value)
+        write!(f, "{} {}: not supported", self.key, self.value)
     }
 }
 

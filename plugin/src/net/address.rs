@@ -133,6 +133,13 @@ fn described(index: u32, network: IpNetwork) -> AddressMessage {
         AddressAttribute::Local(network.ip()),
         AddressAttribute::Address(network.ip()),
     ];
+    // What programs are told when they ask for it; the kernel's own routes do not depend on it.
+    if let IpNetwork::V4(network) = network
+        && network.prefix() < 31
+    {
+        let broadcast = AddressAttribute::Broadcast(network.broadcast());
+        message.attributes.push(broadcast);
+    }
     message
 }
 
@@ -196,6 +203,40 @@ mod netns_tests {
                 netlink.delete_address(index, network).await?;
                 netlink.delete_address(index, network).await?;
                 assert_eq!(netlink.addresses(index).await?, []);
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn programs_are_told_the_broadcast_address_of_a_network_that_has_one() {
+        testing::netlink(async |netlink| {
+            let index = bridge(netlink, "br0").await?;
+            for (network, broadcast) in [
+                ("10.1.2.3/23", Some("10.1.3.255")),
+                ("10.2.0.0/31", None),
+                ("10.3.0.1/32", None),
+            ] {
+                let network: IpNetwork = network.parse()?;
+                netlink.add_address(index, network, Dad::Off).await?;
+                let mut query = AddressMessage::default();
+                query.header.index = index;
+                query.header.family = family(network.ip());
+                let replies = netlink.request(RouteNetlinkMessage::GetAddress(query), NLM_F_DUMP);
+                let held = replies.await?.into_iter().find_map(|reply| match reply {
+                    RouteNetlinkMessage::NewAddress(message) => Some(
+                        message
+                            .attributes
+                            .into_iter()
+                            .find_map(|attribute| match attribute {
+                                AddressAttribute::Broadcast(ip) => Some(ip.to_string()),
+                                _ => None,
+                            }),
+                    ),
+                    _ => None,
+                });
+                assert_eq!(held.flatten().as_deref(), broadcast, "{network}");
+                netlink.delete_address(index, network).await?;
             }
             Ok(())
         });

@@ -24,6 +24,20 @@ pub fn ensure(key: &str, value: &str) -> Result<()> {
         .with_context(|| format!("sysctl {key}: write {value:?}"))
 }
 
+/// Makes a parameter have a value, if this kernel has the parameter: without IPv6 it has none of that family.
+pub fn ensure_if_there(key: &str, value: &str) -> Result<()> {
+    if Path::new(ROOT).join(key).exists() {
+        ensure(key, value)
+    } else {
+        Ok(())
+    }
+}
+
+/// Has an interface listen to no router advertisements: its routes are not for others to make.
+pub fn refuse_router_advertisements(interface: &str) -> Result<()> {
+    ensure_if_there(&format!("net/ipv6/conf/{interface}/accept_ra"), "0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +49,7 @@ mod tests {
         ensure("kernel/ngroups_max", &value).unwrap();
         let error = ensure("net/no/such/key", "1").unwrap_err();
         assert_eq!(error.to_string(), "sysctl net/no/such/key: read");
+        ensure_if_there("net/no/such/key", "1").unwrap();
     }
 }
 

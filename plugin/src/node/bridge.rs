@@ -5,7 +5,10 @@ use std::{error::Error, fmt};
 use anyhow::{Context as _, Result};
 use ipnetwork::IpNetwork;
 
-use super::BridgePlan;
+use super::{
+    BridgePlan,
+    vlan::{self, VlanGateway},
+};
 use crate::net::{Netlink, address::Dad, link::Link, mac::Mac, sysctl};
 
 /// What the configuration asks of the bridge collides with what is there.
@@ -33,6 +36,18 @@ pub struct Bridge {
     pub mtu: u32,
     /// Whether it sends: without a pod that is up it does not.
     pub operational: bool,
+    /// The interface in the pods' VLAN that is their gateway instead of the bridge.
+    pub vlan_gateway: Option<VlanGateway>,
+}
+
+impl Bridge {
+    /// The index and the name of the interface that has the gateway's addresses and knows the pods as its neighbours.
+    pub fn gateway(&self) -> (u32, &str) {
+        match &self.vlan_gateway {
+            Some(gateway) => (gateway.index, &gateway.name),
+            None => (self.index, &self.name),
+        }
+    }
 }
 
 /// The bridge, if it is as planned.
@@ -41,7 +56,16 @@ pub(super) async fn find(netlink: &Netlink, plan: &BridgePlan) -> Result<Option<
         return Ok(None);
     };
     let planned = is_bridge(&link) && link.up && (link.promiscuous || !plan.promiscuous);
-    Ok(planned.then(|| bridge(link)).flatten())
+    let Some(mut bridge) = planned.then(|| bridge(link)).flatten() else {
+        return Ok(None);
+    };
+    if let Some((_, name)) = vlan::gateway(plan) {
+        bridge.vlan_gateway = vlan::find(netlink, &name).await?;
+        if bridge.vlan_gateway.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(bridge))
 }
 
 /// Makes the bridge as planned; says whether it was created.
@@ -51,7 +75,11 @@ pub(super) async fn find(netlink: &Netlink, plan: &BridgePlan) -> Result<Option<
 /// The name belongs to an interface of another kind.
 pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Bridge, bool)> {
     let name = &plan.name;
-    let created = netlink.create_bridge(name, Mac::random(), plan.mtu).await?;
+    let mac = Mac::random();
+    let created = match plan.vlans {
+        Some(_) => netlink.create_vlan_bridge(name, mac, plan.mtu).await?,
+        None => netlink.create_bridge(name, mac, plan.mtu).await?,
+    };
     let link = netlink.link(name).await?;
     let link = link.with_context(|| format!("bridge {name:?}: gone as soon as created"))?;
     if !is_bridge(&link) {
@@ -73,26 +101,23 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
 
 async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool) -> Result<()> {
     if created {
-        let key = |name: &str| format!("net/ipv6/conf/{}/{name}", plan.name);
-        // The bridge is a router's interface: it listens to no router advertisements that pods send.
-        if sysctl::get(&key("accept_ra")).is_ok() {
-            sysctl::ensure(&key("accept_ra"), "0")?;
-        }
-        // It asks for its pods' MACs with its link-local address. The kernel's own cannot be used for the first second or
-        // two: it looks for duplicates, which nobody can have made of a random MAC.
-        if let Some(mac) = link.mac
-            && sysctl::get(&key("disable_ipv6")).is_ok_and(|disabled| disabled == "0")
-        {
-            let address = IpNetwork::new(mac.link_local().into(), 64)?;
-            netlink.add_address(link.index, address, Dad::Off).await?;
-        }
+        settle_gateway(netlink, link).await?;
     } else {
+        sysctl::refuse_router_advertisements(&link.name)?;
         // One that was never given an address takes those of its ports in turn.
         if let Some(mac) = link.mac {
             netlink.set_mac(link.index, mac).await?;
         }
         if !link.up {
             netlink.set_up(link.index).await?;
+        }
+        if plan.vlans.is_some() && !link.filters_vlans {
+            // The reference plugin leaves it so without a word: whoever made the bridge has to know.
+            let bridge = &plan.name;
+            tracing::warn!(
+                bridge,
+                "vlan, vlanTrunk: do not hold, as the bridge was made without vlan_filtering"
+            );
         }
     }
     if plan.promiscuous && !link.promiscuous {
@@ -101,7 +126,23 @@ async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool
     Ok(())
 }
 
-/// Gives the bridge a gateway address; says whether it had not got it.
+/// Makes a new interface of the node what its pods' gateway has to be.
+pub(super) async fn settle_gateway(netlink: &Netlink, link: &Link) -> Result<()> {
+    // It is a router's interface: pods could send it router advertisements.
+    sysctl::refuse_router_advertisements(&link.name)?;
+    // It asks for its pods' MACs with its link-local address. The kernel's own cannot be used for the first second or two:
+    // it looks for duplicates, which nobody can have made of a random MAC.
+    if let Some(mac) = link.mac
+        && sysctl::get(&format!("net/ipv6/conf/{}/disable_ipv6", link.name))
+            .is_ok_and(|disabled| disabled == "0")
+    {
+        let address = IpNetwork::new(mac.link_local().into(), 64)?;
+        netlink.add_address(link.index, address, Dad::Off).await?;
+    }
+    Ok(())
+}
+
+/// Gives the gateway's interface an address; says whether it had not got it.
 ///
 /// # Errors
 ///
@@ -113,7 +154,8 @@ pub(super) async fn ensure_gateway(
     gateway: IpNetwork,
     force: bool,
 ) -> Result<bool> {
-    for held in netlink.addresses(bridge.index).await? {
+    let (index, name) = bridge.gateway();
+    for held in netlink.addresses(index).await? {
         let held = held.network;
         if held == gateway {
             return Ok(false);
@@ -122,16 +164,15 @@ pub(super) async fn ensure_gateway(
             continue;
         }
         if !force {
-            let name = &bridge.name;
             return Err(Conflict(format!(
                 "bridge {name:?}: already has an IP address different from {gateway}: {held}; \
                  forceAddress replaces it"
             ))
             .into());
         }
-        netlink.delete_address(bridge.index, held).await?;
+        netlink.delete_address(index, held).await?;
     }
-    netlink.add_address(bridge.index, gateway, Dad::Off).await?;
+    netlink.add_address(index, gateway, Dad::Off).await?;
     Ok(true)
 }
 
@@ -156,5 +197,6 @@ fn bridge(link: Link) -> Option<Bridge> {
         mac: link.mac?,
         mtu: link.mtu,
         operational: link.operational,
+        vlan_gateway: None,
     })
 }

@@ -47,7 +47,8 @@ pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
         return Ok(());
     };
     let plan = &record.plan;
-    if record.off || plan.datapath.mode != Mode::Auto {
+    let barred = record.off || plan.bars_fast_path().is_some();
+    if barred || plan.datapath.mode != Mode::Auto {
         return Ok(());
     }
     let neighbourhood = Neighbourhood::find(netlink, plan).await?;

@@ -17,6 +17,7 @@ mod peers;
 mod plan;
 mod setup;
 mod store;
+mod vlan;
 pub mod watch;
 
 use anyhow::Result;
@@ -28,7 +29,7 @@ pub use self::{
     bridge::{Bridge, Conflict},
     control::{load, unload},
     monitor::Monitor,
-    plan::{BridgePlan, Plan},
+    plan::{BridgePlan, Plan, VlanPlan},
     store::{Lock, Record, Store},
 };
 use crate::net::Netlink;
@@ -96,7 +97,7 @@ impl Node {
     ) -> Result<()> {
         if bridge::ensure_gateway(netlink, &self.bridge, gateway, force).await? {
             let changes = self.changes.get_or_insert_default();
-            changes.gateways.push((self.bridge.index, gateway));
+            changes.gateways.push((self.bridge.gateway().0, gateway));
         }
         Ok(())
     }

@@ -5,7 +5,10 @@ use std::{net::IpAddr, path::PathBuf};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::config::{DatapathConf, Mode, PeerConf};
+use crate::{
+    datapath::config::{DatapathConf, Mode, PeerConf},
+    net::link::PortVlans,
+};
 
 /// Everything of a network that its pods on a node share. Two plans that are equal ask for the same node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +36,38 @@ pub struct BridgePlan {
     pub promiscuous: bool,
     /// Whether it is the pods' gateway, so that the node forwards.
     pub gateway: bool,
+    /// What VLANs it keeps apart.
+    #[serde(default)]
+    pub vlans: Option<VlanPlan>,
+}
+
+/// The VLANs of a network's pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VlanPlan {
+    /// The VLAN that the pods are in, if they need not know of it.
+    pub id: Option<u16>,
+    /// The VLANs of a pod's port.
+    pub port: PortVlans,
+    /// Whether the pods' gateway is in their VLAN, with an interface of its own.
+    pub gateway: bool,
+}
+
+impl VlanPlan {
+    /// The name of the interface that has the gateway's addresses, if it is not the bridge.
+    pub fn gateway_interface(&self, bridge: &str) -> Option<String> {
+        let id = self.id.filter(|_| self.gateway)?;
+        Some(format!("{bridge}.{id}"))
+    }
+}
+
+impl BridgePlan {
+    /// The name of the interface that has the gateway's addresses and knows the pods as its neighbours.
+    pub fn gateway_interface(&self) -> String {
+        let of_vlan = self.vlans.as_ref();
+        of_vlan
+            .and_then(|vlans| vlans.gateway_interface(&self.name))
+            .unwrap_or_else(|| self.name.clone())
+    }
 }
 
 impl Plan {
@@ -67,6 +102,12 @@ impl Plan {
     pub fn unmet_on_bridge(&self) -> Option<&'static str> {
         let unmet = "datapath.antiSpoof true: does not hold, pods can send in any name";
         self.datapath.anti_spoof.then_some(unmet)
+    }
+
+    /// Why the pods stay on the plain bridge: only it keeps their VLANs apart.
+    pub fn bars_fast_path(&self) -> Option<&'static str> {
+        let reason = "the bridge keeps VLANs apart (vlan, vlanTrunk), the fast path would not";
+        self.bridge.vlans.is_some().then_some(reason)
     }
 
     /// The peers.

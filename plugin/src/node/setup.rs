@@ -10,6 +10,7 @@ use super::{
     fastpath::{self, Places},
     firewall, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
+    vlan,
 };
 use crate::{
     datapath::{
@@ -27,6 +28,7 @@ pub(super) const OFF: &str = "turned off by `beeline unload`; `beeline load` tur
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     bridge: Option<u32>,
+    vlan_gateway: Option<u32>,
     overlay: Option<u32>,
     routes: Vec<Route>,
     masquerade: bool,
@@ -122,9 +124,11 @@ async fn attempt(
     store: &Store,
     changes: &mut Changes,
 ) -> Result<(Bridge, Record)> {
-    let (bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
+    let (mut bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
     changes.bridge = created.then_some(bridge.index);
     fault!("setup-bridge");
+    changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
+    fault!("setup-vlan-gateway");
     for key in forwarding(plan) {
         sysctl::ensure(key, "1")?;
     }
@@ -139,6 +143,7 @@ async fn attempt(
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
     let firewall = match plan.datapath.mode {
+        _ if plan.bars_fast_path().is_some() => Vec::new(),
         Mode::Bridge => Vec::new(),
         Mode::Auto | Mode::Ebpf => firewall::defeated(plan, &neighbourhood),
     };
@@ -171,7 +176,12 @@ fn bring_up(
     changes: &mut Changes,
 ) -> Result<Option<String>> {
     let problems = &places.neighbourhood.problems;
-    match plan.datapath.mode {
+    let mode = plan.datapath.mode;
+    if let Some(reason) = plan.bars_fast_path().filter(|_| mode != Mode::Bridge) {
+        unload(plan)?;
+        return Ok(Some(reason.to_owned()));
+    }
+    match mode {
         Mode::Bridge => Ok(None),
         Mode::Ebpf if !problems.is_empty() => bail!("datapath: {}", problems.join("; ")),
         Mode::Ebpf => load(plan, places, changes).map(|()| None),
@@ -325,7 +335,7 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
     for (index, gateway) in &changes.gateways {
         log(netlink.delete_address(*index, *gateway).await);
     }
-    if let Some(index) = changes.bridge {
+    for index in [changes.vlan_gateway, changes.bridge].into_iter().flatten() {
         log(netlink.delete(index).await);
     }
 }

@@ -3,10 +3,12 @@
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
 mod adopt;
+mod bridge;
 mod clsact;
 mod cni;
 mod connectivity;
 mod datapath;
+mod differential;
 mod dual_stack;
 mod external_ipam;
 mod faults;

@@ -10,14 +10,14 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind,
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
         InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
     },
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{PortFlags, reported};
+use super::{PortFlags, PortVlans, reported};
 use crate::net::{Netlink, mac::Mac};
 
 /// A veth pair between a bridge and a container.
@@ -39,6 +39,8 @@ pub struct VethSpec<'a> {
     pub mtu: Option<u32>,
     /// How the host's end behaves as a port.
     pub port: PortFlags,
+    /// The VLANs of the host's end; the bridge's default if none.
+    pub vlans: Option<&'a PortVlans>,
 }
 
 /// A link could not be created as its name is taken.
@@ -55,12 +57,19 @@ impl Netlink {
     ///
     /// The MAC is given with the creation, as a bridge without one takes those of its ports in turn.
     pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: Option<u32>) -> Result<bool> {
-        let message = described(
-            LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge),
-            name,
-            mac,
-            mtu,
-        );
+        self.create_bridge_with(name, mac, mtu, Vec::new()).await
+    }
+
+    pub(super) async fn create_bridge_with(
+        &self,
+        name: &str,
+        mac: Mac,
+        mtu: Option<u32>,
+        data: Vec<InfoBridge>,
+    ) -> Result<bool> {
+        let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge)
+            .set_info_data(InfoData::Bridge(data));
+        let message = described(builder, name, mac, mtu);
         let created = self.request(
             RouteNetlinkMessage::NewLink(message.up().build()),
             NLM_F_CREATE | NLM_F_EXCL,
@@ -94,7 +103,7 @@ impl Netlink {
                     .index
             }
         };
-        if let Err(error) = self.settle_port(index, spec.port).await {
+        if let Err(error) = self.settle_port(index, spec).await {
             // The pair is of no use, but that it could not be deleted either would hide why.
             let _ = self.delete(index).await;
             return Err(error);
@@ -102,11 +111,15 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Configures what the kernel refuses (address generation) or ignores (port flags) in the message that
+    /// Configures what the kernel refuses (address generation) or ignores (port flags, VLANs) in the message that
     /// creates a link, while the port has no carrier yet.
     ///
     /// A bridge's port needs no IPv6 address of its own; without one it sends the pod no ND or MLD packets.
-    async fn settle_port(&self, index: u32, port: PortFlags) -> Result<()> {
+    async fn settle_port(&self, index: u32, spec: &VethSpec<'_>) -> Result<()> {
+        let port = spec.port;
+        if let Some(vlans) = spec.vlans {
+            self.set_port_vlans(index, vlans).await?;
+        }
         let mut message = LinkUnspec::new_with_index(index).build();
         message.attributes.extend(port_info(port));
         message.attributes.push(without_ipv6_address());

@@ -5,8 +5,8 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage, State,
+        InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
+        LinkFlags, LinkInfo, LinkMessage, State,
     },
 };
 use nix::errno::Errno;
@@ -18,10 +18,12 @@ pub mod create;
 #[cfg(test)]
 mod netns_tests;
 mod traffic;
+pub mod vlan;
 pub mod vxlan;
 
 pub use create::{AlreadyExists, VethSpec};
 pub use traffic::{Amount, Traffic};
+pub use vlan::{NoVlanFiltering, PortVlans};
 pub use vxlan::{Vxlan, VxlanSpec};
 
 /// A network interface as the kernel reports it.
@@ -49,6 +51,8 @@ pub struct Link {
     pub promiscuous: bool,
     /// How it behaves as a bridge port; none if it is not one.
     pub port: Option<PortFlags>,
+    /// Whether it is a bridge that keeps VLANs apart.
+    pub filters_vlans: bool,
     /// How it works as a VXLAN device; none if it is not one.
     pub vxlan: Option<Vxlan>,
 }
@@ -233,6 +237,9 @@ impl Link {
         for info in infos {
             match info {
                 LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::Bridge(attributes)) => {
+                    self.filters_vlans = attributes.contains(&InfoBridge::VlanFiltering(true));
+                }
                 LinkInfo::Data(InfoData::Vxlan(attributes)) => {
                     self.vxlan = Some(attributes.into());
                 }

@@ -24,6 +24,7 @@ fn spec(netns: &Netns, controller: u32) -> VethSpec<'_> {
         controller,
         mtu: Some(1400),
         port: PortFlags::default(),
+        vlans: None,
     }
 }
 
@@ -265,6 +266,50 @@ fn links_change_and_can_be_deleted_twice() {
             format!("{error:#}"),
             format!("link {index}: set up: ENODEV: No such device")
         );
+        Ok(())
+    });
+}
+
+/// The bridge, and a container whose port is in VLAN 100; `None` if the kernel's bridges know no VLANs.
+async fn port_in_vlan_100(
+    netlink: &Netlink,
+    container: &Netns,
+    bridge: u32,
+) -> Result<Option<u32>> {
+    let vlans = PortVlans {
+        native: Some(100),
+        ..PortVlans::default()
+    };
+    let spec = VethSpec {
+        vlans: Some(&vlans),
+        ..spec(container, bridge)
+    };
+    match netlink.create_veth(&spec).await {
+        Err(error) if error.is::<NoVlanFiltering>() => Ok(None),
+        created => created.map(Some),
+    }
+}
+
+#[test]
+fn a_kernel_without_vlan_filtering_is_told_from_one_that_has_it_and_nothing_is_left() {
+    let container = new_netns();
+    testing::netlink(async |netlink| {
+        let filtering = netlink.create_vlan_bridge("br1", HOST_MAC, None).await;
+        let bridge = bridge(netlink).await?.index;
+        let port = port_in_vlan_100(netlink, &container, bridge).await?;
+        if let Ok(created) = filtering {
+            assert!(created && port.is_some());
+            assert!(netlink.link("br1").await?.context("br1")?.filters_vlans);
+            assert!(!netlink.create_vlan_bridge("br1", HOST_MAC, None).await?);
+            return Ok(());
+        }
+        let error = filtering.unwrap_err();
+        assert!(error.is::<NoVlanFiltering>(), "{error:#}");
+        assert!(error.to_string().contains("cannot filter by VLAN"));
+        assert_eq!(port, None);
+        let left = netlink.links().await?;
+        let names: Vec<_> = left.iter().map(|link| &*link.name).collect();
+        assert_eq!(names, ["lo", "br0"]);
         Ok(())
     });
 }

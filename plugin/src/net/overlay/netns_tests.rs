@@ -103,6 +103,7 @@ fn with_nodes(family: usize, f: impl AsyncFnOnce(&Netns) -> Result<()> + Send) {
             controller: netlink.link("br0").await?.context("br0")?.index,
             mtu: None,
             port: PortFlags::default(),
+            vlans: None,
         };
         netlink.create_veth(&underlay).await?;
         second.within(|| with_netlink(async |netlink| join(netlink, "eth0", 1, family).await))?;

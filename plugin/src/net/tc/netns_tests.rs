@@ -46,6 +46,7 @@ async fn veth(netlink: &Netlink, container: &Netns) -> Result<u32> {
         controller: bridge.index,
         mtu: None,
         port: PortFlags::default(),
+        vlans: None,
     };
     netlink.create_veth(&spec).await
 }
