@@ -23,6 +23,7 @@ pub mod pod;
 pub mod rr;
 pub mod runtime;
 pub mod services;
+pub mod skip;
 pub mod slowpath;
 pub mod snapshot;
 pub mod sockopt;
