@@ -30,6 +30,11 @@ pub fn check_ifname(what: &str, text: &str) -> Result<()> {
         !text.contains(forbidden),
         "{what} {text:?}: interface name contains / or : or white space"
     );
+    // It makes "cni0" of "cni%d", and refuses any other.
+    ensure!(
+        !text.contains('%'),
+        "{what} {text:?}: interface name contains %, which the kernel would replace"
+    );
     Ok(())
 }
 
@@ -51,7 +56,7 @@ mod tests {
 
     #[test]
     fn interface_names_follow_the_kernel() {
-        for good in ["eth0", "a", "exactly15bytes_", "a%b", "..."] {
+        for good in ["eth0", "a", "exactly15bytes_", "a-b.c", "..."] {
             assert!(check_ifname("bridge", good).is_ok(), "{good}");
         }
         for bad in [
@@ -62,6 +67,7 @@ mod tests {
             "a/b",
             "a:b",
             "a b",
+            "a%d",
             "a\u{2003}b",
             "äääääääb",
         ] {

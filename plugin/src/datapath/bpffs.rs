@@ -29,10 +29,24 @@ pub fn ensure(directory: &Path) -> Result<()> {
         )
         .with_context(|| format!("{STANDARD}: mount bpffs"))?;
     }
-    let existing = directory.ancestors().find(|path| path.exists());
-    match existing {
-        Some(ancestor) if is_bpffs(ancestor)? => fs::create_dir_all(directory)
-            .with_context(|| format!("{}: create", directory.display())),
+    require(directory)?;
+    fs::create_dir_all(directory).with_context(|| format!("{}: create", directory.display()))
+}
+
+/// Whether [`ensure`] can succeed, as far as can be told without changing anything.
+pub fn check(directory: &Path) -> Result<()> {
+    let standard = Path::new(STANDARD);
+    let can_be_mounted = directory.starts_with(standard) && standard.is_dir();
+    if can_be_mounted {
+        Ok(())
+    } else {
+        require(directory)
+    }
+}
+
+fn require(directory: &Path) -> Result<()> {
+    match directory.ancestors().find(|path| path.exists()) {
+        Some(ancestor) if is_bpffs(ancestor)? => Ok(()),
         _ => bail!(
             "{dir}: not on a bpffs; run: mount -t bpf bpf {dir}",
             dir = directory.display()

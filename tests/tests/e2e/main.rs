@@ -4,7 +4,6 @@
 
 mod adopt;
 mod clsact;
-mod cni;
 mod connectivity;
 mod datapath;
 mod dual_stack;
@@ -22,10 +21,12 @@ mod monitor;
 mod mtu;
 mod overlay;
 mod packets;
+mod protocol;
 mod refusals;
 mod repair;
 mod services;
 mod shaping;
 mod spoofing;
 mod status;
+mod stub;
 mod upgrade;
