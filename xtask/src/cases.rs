@@ -14,11 +14,12 @@ use crate::libtest::{Outcome, Outcomes};
 use crate::workspace;
 
 /// What the files are about, in the order of the table; others come after them, under their own names.
-const HEADINGS: [(&str, &str); 4] = [
+const HEADINGS: [(&str, &str); 5] = [
     ("protocol", "Protocol"),
     ("ipam", "Address management"),
     ("bridge", "Bridge"),
     ("chain", "Chained plugins and the life of a pod"),
+    ("security", "Security"),
 ];
 
 /// Whether all tests ran, or only some were selected or got so far.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{call::Call, del::detach};
 use crate::{
     ipam::{AttachmentId, host_local},
-    net::{netns::Netns, with_netlink},
+    net::with_netlink,
     node::Store,
 };
 
@@ -27,9 +27,9 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
         if valid.contains(&id) {
             continue;
         }
-        let netns = Netns::open(&attachment.netns).ok();
+        // Not by its namespace, whose path may be another's by now: what is of ours is found from the host.
         results.push(with_netlink(async |host| {
-            detach(host, call, &plan, &id, netns.as_ref()).await
+            detach(host, call, &plan, &id, None).await
         }));
     }
     results.push(collect_addresses(call, valid));

@@ -1,6 +1,6 @@
 //! The BPF file system that holds the pins.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
@@ -30,7 +30,14 @@ pub fn ensure(directory: &Path) -> Result<()> {
         .with_context(|| format!("{STANDARD}: mount bpffs"))?;
     }
     require(directory)?;
-    fs::create_dir_all(directory).with_context(|| format!("{}: create", directory.display()))
+    make_directory(directory)
+}
+
+/// Makes a directory and those above it that are missing, for nobody else to look into.
+pub(super) fn make_directory(directory: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(directory);
+    made.with_context(|| format!("{}: create", directory.display()))
 }
 
 /// Whether [`ensure`] can succeed, as far as can be told without changing anything.

@@ -24,6 +24,7 @@ mod packets;
 mod protocol;
 mod refusals;
 mod repair;
+mod security;
 mod services;
 mod shaping;
 mod spoofing;
