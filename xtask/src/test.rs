@@ -7,9 +7,14 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use nix::unistd::Uid;
 
+use crate::cases::{self, Extent};
+use crate::libtest::{Suite, Tests};
 use crate::process::{self, say};
 use crate::steps::Steps;
 use crate::{build, build_ebpf, interrupt, packages, workspace};
+
+/// The suites of a full run: one a tier.
+const SUITES: usize = 3;
 
 /// Which tiers to run; none selected means all.
 #[derive(clap::Args, Default)]
@@ -49,14 +54,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     build_ebpf::run()?;
 
     let mut steps = Steps::default();
+    let mut tests = Tests::default();
     if selected.unit {
-        steps.step("unit", unit);
+        steps.step("unit", || unit(&mut tests));
     }
     if selected.bpf {
-        steps.step("bpf", bpf);
+        steps.step("bpf", || bpf(&mut tests));
     }
     if selected.netns {
-        steps.step("netns", netns);
+        steps.step("netns", || netns(&mut tests));
+    }
+    if tests.suites > 0 {
+        let all = tests.suites == SUITES && is_root();
+        let extent = if all { Extent::All } else { Extent::Some };
+        steps.step("cases", || cases::report(&tests.outcomes, extent));
     }
     if let Some(packets) = selected.fuzz {
         steps.step("fuzz on the host", || {
@@ -80,32 +91,36 @@ fn fuzz(packets: u64, target: &[&str]) -> Result<()> {
     process::run(&mut cargo)
 }
 
-fn unit() -> Result<()> {
-    let mut cargo = workspace::cargo();
-    cargo.args([
-        "test",
-        "--no-fail-fast",
-        "--package",
-        "beeline-common",
-        "--package",
-        "beeline",
-    ]);
-    cargo.args(["--package", "xtask"]);
-    if !is_root() {
+fn unit(tests: &mut Tests) -> Result<()> {
+    let libraries = ["--package", "beeline-common", "--package", "beeline"];
+    let select = [&libraries[..], &["--package", "xtask"]].concat();
+    let mut suite = Suite {
+        select: &select,
+        ..Suite::default()
+    };
+    if is_root() {
+        packages::require(&[packages::REFERENCE])?;
+    } else {
         say("unit: not root, hence without the tests in modules named netns_tests");
-        cargo.args(["--", "--skip", "netns_tests"]);
+        suite.arguments = &["--skip", "netns_tests"];
     }
-    process::run(&mut cargo)
+    let tested = suite.run(tests);
+    let mut docs = workspace::cargo();
+    let documented = process::run(docs.args(["test", "--doc"]).args(libraries));
+    tested.and(documented)
 }
 
-fn bpf() -> Result<()> {
+fn bpf(tests: &mut Tests) -> Result<()> {
     require_root()?;
     packages::require(&[packages::BUILD_TESTS])?;
-    let mut cargo = workspace::cargo();
-    process::run(cargo.args(["test", "--package", "beeline-tests", "--test", "bpf"]))
+    let suite = Suite {
+        select: &["--package", "beeline-tests", "--test", "bpf"],
+        ..Suite::default()
+    };
+    suite.run(tests)
 }
 
-fn netns() -> Result<()> {
+fn netns(tests: &mut Tests) -> Result<()> {
     require_root()?;
     packages::require(&[
         packages::DEMO,
@@ -118,23 +133,25 @@ fn netns() -> Result<()> {
     build::host(true)?;
     let failpoints = build_failpoints()?;
 
-    let mut cargo = workspace::cargo();
-    cargo.args([
-        "test",
-        "--no-fail-fast",
-        "--package",
-        "beeline-tests",
-        "--lib",
-        "--test",
-        "e2e",
-        "--test",
-        "bench",
-        "--test",
-        "cri",
-    ]);
-    cargo.env("BEELINE_BIN", workspace::release_bin("beeline"));
-    cargo.env("BEELINE_FAILPOINTS_BIN", failpoints);
-    let tested = process::run(&mut cargo);
+    let suite = Suite {
+        select: &[
+            "--package",
+            "beeline-tests",
+            "--lib",
+            "--test",
+            "e2e",
+            "--test",
+            "bench",
+            "--test",
+            "cri",
+        ],
+        environment: vec![
+            ("BEELINE_BIN", workspace::release_bin("beeline")),
+            ("BEELINE_FAILPOINTS_BIN", failpoints),
+        ],
+        ..Suite::default()
+    };
+    let tested = suite.run(tests);
     let cleaned = clean();
     tested.and(cleaned)
 }

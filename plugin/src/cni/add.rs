@@ -4,10 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use super::{
     CniResult, Interface,
-    call::{Call, open_netns},
+    call::{Call, open_netns, refuse_own},
     container, plan, vlan,
 };
 use crate::{
@@ -24,9 +25,10 @@ use crate::{
     node::{Attachment, Node, Plan, watch},
 };
 
-/// Attaches the pod, and says with what.
-pub(super) fn add(call: &Call) -> super::Result<CniResult> {
+/// Attaches the pod, and says with what, in the form of the configuration's version.
+pub(super) fn add(call: &Call) -> super::Result<Value> {
     let netns = open_netns(&call.env)?;
+    refuse_own(&call.env, &netns)?;
     let args = call.env.args()?;
     let mac = call.conf.mac(&args)?.map(Mac);
     let requested = call.conf.requested_ips(&args)?;
@@ -43,7 +45,9 @@ pub(super) fn add(call: &Call) -> super::Result<CniResult> {
             mac: mac.unwrap_or_else(Mac::random),
             made: Vec::new(),
         };
-        match attaching.run(&mut node, &requested).await {
+        let added = attaching.run(&mut node, &requested).await;
+        // Old versions have no place for some results; that too is to leave no trace.
+        match added.and_then(|result| Ok(result.to_json(call.conf.version)?)) {
             Ok(result) => {
                 if node.record.is_fast() {
                     // Without the watch the pod works, but on the plain bridge, or what shapes it may be passed by.

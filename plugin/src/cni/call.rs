@@ -113,7 +113,7 @@ fn serve(
     *version = conf.version;
     let call = Call { env, conf };
     match call.env.command {
-        Command::Add => add::add(&call)?.to_json(*version).map(Some),
+        Command::Add => add::add(&call).map(Some),
         Command::Check => check::check(&call).map(|()| None),
         Command::Del => del::del(&call).map(|()| None),
         Command::Gc => gc::gc(&call).map(|()| None),
@@ -126,18 +126,16 @@ fn serve(
 ///
 /// # Errors
 ///
-/// It is missing or no network namespace, or it is the plugin's own: then the runtime has confused something, and
-/// acting would change the host.
+/// It is missing or no network namespace.
 pub(super) fn open_netns(env: &Env) -> Result<Netns> {
-    let netns = Netns::open(Path::new(&env.netns))
+    Netns::open(Path::new(&env.netns))
         .map_err(anyhow::Error::new)
         .map_err(|error| error.context(format!("CNI_NETNS {:?}", env.netns)))
-        .code(Code::InvalidNetns)?;
-    refuse_own(env, &netns)?;
-    Ok(netns)
+        .code(Code::InvalidNetns)
 }
 
-/// Refuses the plugin's own namespace, unless the runtime insists.
+/// Refuses the plugin's own namespace, unless the runtime insists: the runtime has confused something, and acting would
+/// change the host.
 pub(super) fn refuse_own(env: &Env, netns: &Netns) -> Result<()> {
     if !env.netns_override && netns.is_current()? {
         return Err(Error::new(

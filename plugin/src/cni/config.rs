@@ -133,7 +133,7 @@ impl NetConf {
         let datapath = document
             .remove("datapath")
             .map(|value| json::decode("datapath", value));
-        let datapath: DatapathConf = datapath
+        let mut datapath: DatapathConf = datapath
             .transpose()
             .code(Code::InvalidConfig)?
             .unwrap_or_default();
@@ -148,6 +148,13 @@ impl NetConf {
                 check_ifname("datapath.uplinks", uplink).code(Code::InvalidConfig)?;
             }
             datapath.validate().code(Code::InvalidConfig)?;
+        } else if let Err(error) = datapath.check_paths() {
+            // No ADD has put anything there.
+            tracing::warn!("{error:#}: looking in the default place");
+            let DatapathConf {
+                bpffs, state_dir, ..
+            } = DatapathConf::default();
+            (datapath.bpffs, datapath.state_dir) = (bpffs, state_dir);
         }
         Ok(Self {
             version,

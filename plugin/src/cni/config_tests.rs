@@ -353,7 +353,7 @@ fn the_datapath_object_refuses_what_it_does_not_know() {
         7,
         "datapath.antiSpoof true",
     );
-    let keys = json!({"mode": "ebpf", "bpffsDir": "/b", "stateDir": "/s", "Peers": [{"CIDR": "10.0.0.0/24", "Node": "1.1.1.1"}]});
+    let keys = json!({"mode": "ebpf", "bpffsDir": "/b", "stateDir": "/run/s", "Peers": [{"CIDR": "10.0.0.0/24", "Node": "1.1.1.1"}]});
     let conf = datapath(keys).unwrap();
     assert_eq!(
         (conf.datapath.mode, conf.datapath.peers.len()),

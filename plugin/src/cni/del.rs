@@ -73,7 +73,7 @@ pub(super) async fn detach(
         leave_fast_path(plan, attachment.as_ref()),
         // Before the kernel is busy with the interface: it would make this wait.
         forget_neighbours(host, plan, attachment.as_ref()).await,
-        delete_veth(host, plan, id, netns).await,
+        delete_veth(host, plan, id, attachment.as_ref(), netns).await,
         detach_programs(plan, attachment.as_ref()),
         delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
@@ -119,12 +119,17 @@ async fn delete_veth(
     host: &Netlink,
     plan: &Plan,
     id: &AttachmentId,
+    attachment: Option<&Attachment>,
     netns: Option<&Netns>,
 ) -> Result<()> {
     fault!("del-veth");
-    let name = plan::host_veth_name(&plan.network, id);
-    if let Some(link) = host.link(&name).await? {
-        return unplug::delete(host, &link).await;
+    let ours = plan::host_veth_name(&plan.network, id);
+    // One that was adopted has the name that another plugin gave it.
+    let adopted = attachment.map(|attachment| &attachment.host_veth);
+    for name in [Some(&ours), adopted].into_iter().flatten() {
+        if let Some(link) = host.link(name).await? {
+            return unplug::delete(host, &link).await;
+        }
     }
     // The reference plugin names host veths at random: what it attached is found from the inside.
     let Some(netns) = netns else { return Ok(()) };

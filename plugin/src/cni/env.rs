@@ -195,7 +195,9 @@ impl Args {
             let unknown: Vec<_> = unknown.iter().map(|pair| format!("{pair:?}")).collect();
             bail!("ARGS: unknown args [{}]", unknown.join(" "));
         }
-        let pod = pod_namespace.zip(pod_name);
+        // What is no name of Kubernetes' comes from elsewhere, and would be shown on terminals.
+        let is_name = |name: &String| check_identifier("ARGS", name).is_ok();
+        let pod = pod_namespace.filter(is_name).zip(pod_name.filter(is_name));
         args.pod = pod.map(|(namespace, name)| format!("{namespace}/{name}"));
         Ok(args)
     }
@@ -368,6 +370,8 @@ mod tests {
         assert!(args(name).is_err());
         let half = args("IgnoreUnknown=1;K8S_POD_NAME=web-0").unwrap();
         assert_eq!(half.pod, None);
+        let odd = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=\u{1b}]0;x\u{7}";
+        assert_eq!(args(&odd.replace(";x", "x")).unwrap().pod, None);
     }
 
     #[test]

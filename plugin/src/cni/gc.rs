@@ -5,36 +5,50 @@ use anyhow::Result;
 use super::{call::Call, del::detach};
 use crate::{
     ipam::{AttachmentId, host_local},
-    net::{netns::Netns, with_netlink},
+    net::with_netlink,
     node::Store,
 };
 
 /// Detaches every attachment of this network that is not in the runtime's list, and frees every address that none of
-/// the list has. Goes on after a failure, and reports the first.
+/// the list has. Goes on after a failure, and reports the first; the others it logs.
 pub(super) fn gc(call: &Call) -> super::Result<()> {
     let Some(valid) = &call.conf.valid_attachments else {
         tracing::warn!("GC without cni.dev/valid-attachments: nothing is deleted");
         return Ok(());
     };
     let plan = call.plan();
-    let mut results: Vec<Result<()>> = Vec::new();
-    for attachment in Store::new(&plan).attachments()? {
+    let (attachments, unread) = match Store::new(&plan).attachments() {
+        Ok(attachments) => (attachments, Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    let mut results: Vec<Result<()>> = vec![unread];
+    for attachment in attachments {
         let id = AttachmentId::new(&*attachment.container_id, &*attachment.ifname);
         if valid.contains(&id) {
             continue;
         }
-        let netns = Netns::open(&attachment.netns).ok();
+        // Not by its namespace, whose path may be another's by now: what is of ours is found from the host.
         results.push(with_netlink(async |host| {
-            detach(host, call, &plan, &id, netns.as_ref()).await
+            detach(host, call, &plan, &id, None).await
         }));
     }
-    results.push(match &call.conf.ipam {
+    results.push(collect_addresses(call, valid));
+    let mut failures = results.into_iter().filter_map(Result::err);
+    let Some(first) = failures.next() else {
+        return Ok(());
+    };
+    for other in failures {
+        tracing::warn!("GC: {other:#}");
+    }
+    Err(first.into())
+}
+
+fn collect_addresses(call: &Call, valid: &[AttachmentId]) -> Result<()> {
+    match &call.conf.ipam {
         None => Ok(()),
         Some(ipam) if ipam.is_host_local() => {
-            host_local::gc(&ipam.data_dir()?, &plan.network, valid).map(drop)
+            host_local::gc(&ipam.data_dir()?, &call.conf.name, valid).map(drop)
         }
         Some(ipam) => call.delegate(&ipam.kind, "GC").map(drop),
-    });
-    results.into_iter().find(Result::is_err).unwrap_or(Ok(()))?;
-    Ok(())
+    }
 }

@@ -94,7 +94,8 @@ impl<'de> Visitor<'de> for FoldedVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Folded, A::Error> {
         let mut object = Map::new();
         while let Some((key, Folded(value))) = map.next_entry::<String, Folded>()? {
-            let key = key.to_lowercase();
+            // Go takes the long s for an s, which has no other letter in lower case.
+            let key = key.to_lowercase().replace('ſ', "s");
             if !value.is_null() || key == VALID_ATTACHMENTS {
                 object.insert(key, value);
             }
@@ -120,6 +121,9 @@ mod tests {
             value,
             json!({"ipam": {"subnet": "A"}, "list": [{"hostport": 8080}], "x": "Y"})
         );
+        // Unicode has two more letters that are these without regard to case: the Kelvin sign and the long s.
+        let value = folded("{\"i\u{17f}Gateway\":1,\"\u{212a}ey\":2}");
+        assert_eq!(value, json!({"isgateway": 1, "key": 2}));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use anyhow::{Result, ensure};
 
+/// The most that a file name with it can have of an identifier, beside the name of an interface.
+const MAX_IDENTIFIER: usize = 239;
+
 /// Checks a container ID or the name of a network: both become parts of paths.
 pub fn check_identifier(what: &str, text: &str) -> Result<()> {
     let mut bytes = text.bytes();
@@ -10,6 +13,10 @@ pub fn check_identifier(what: &str, text: &str) -> Result<()> {
     ensure!(
         starts_well && goes_on_well,
         "{what} {text:?}: must start with a letter or digit, and contain only these and \"_.-\""
+    );
+    ensure!(
+        text.len() <= MAX_IDENTIFIER,
+        "{what} {text:?}: longer than {MAX_IDENTIFIER} bytes"
     );
     Ok(())
 }
@@ -25,10 +32,15 @@ pub fn check_ifname(what: &str, text: &str) -> Result<()> {
         text != "." && text != "..",
         "{what} {text:?}: interface name is . or .."
     );
-    let forbidden = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
+    let forbidden = |c: char| c == '/' || c == ':' || c.is_control() || c.is_whitespace();
     ensure!(
         !text.contains(forbidden),
-        "{what} {text:?}: interface name contains / or : or white space"
+        "{what} {text:?}: interface name contains / or : or white space or control characters"
+    );
+    // It makes "cni0" of "cni%d", and refuses any other.
+    ensure!(
+        !text.contains('%'),
+        "{what} {text:?}: interface name contains %, which the kernel would replace"
     );
     Ok(())
 }
@@ -47,11 +59,13 @@ mod tests {
         ] {
             assert!(check_identifier("name", bad).is_err(), "{bad:?}");
         }
+        assert!(check_identifier("name", &"a".repeat(MAX_IDENTIFIER)).is_ok());
+        assert!(check_identifier("name", &"a".repeat(MAX_IDENTIFIER + 1)).is_err());
     }
 
     #[test]
     fn interface_names_follow_the_kernel() {
-        for good in ["eth0", "a", "exactly15bytes_", "a%b", "..."] {
+        for good in ["eth0", "a", "exactly15bytes_", "a-b.c", "..."] {
             assert!(check_ifname("bridge", good).is_ok(), "{good}");
         }
         for bad in [
@@ -62,6 +76,9 @@ mod tests {
             "a/b",
             "a:b",
             "a b",
+            "a%d",
+            "a\u{1b}[m",
+            "a\0b",
             "a\u{2003}b",
             "äääääääb",
         ] {

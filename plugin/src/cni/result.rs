@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result as Anyhow};
+use anyhow::{Context, Result as Anyhow, ensure};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -185,6 +185,8 @@ impl CniResult {
 
     fn from_document(what: &str, document: Value, version: Version) -> Result<Self> {
         let read = || -> Anyhow<Self> {
+            // Else a list would be taken for the members of an object.
+            ensure!(document.is_object(), "not an object");
             match version.schema() {
                 Schema::IpPerFamily => json::decode::<PerFamily>("", document)?.read(),
                 _ => json::decode::<Listed>("", document)?.read(),

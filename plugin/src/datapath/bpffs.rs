@@ -1,6 +1,6 @@
 //! The BPF file system that holds the pins.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
@@ -29,10 +29,31 @@ pub fn ensure(directory: &Path) -> Result<()> {
         )
         .with_context(|| format!("{STANDARD}: mount bpffs"))?;
     }
-    let existing = directory.ancestors().find(|path| path.exists());
-    match existing {
-        Some(ancestor) if is_bpffs(ancestor)? => fs::create_dir_all(directory)
-            .with_context(|| format!("{}: create", directory.display())),
+    require(directory)?;
+    make_directory(directory)
+}
+
+/// Makes a directory and those above it that are missing, for nobody else to look into.
+pub(super) fn make_directory(directory: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(directory);
+    made.with_context(|| format!("{}: create", directory.display()))
+}
+
+/// Whether [`ensure`] can succeed, as far as can be told without changing anything.
+pub fn check(directory: &Path) -> Result<()> {
+    let standard = Path::new(STANDARD);
+    let can_be_mounted = directory.starts_with(standard) && standard.is_dir();
+    if can_be_mounted {
+        Ok(())
+    } else {
+        require(directory)
+    }
+}
+
+fn require(directory: &Path) -> Result<()> {
+    match directory.ancestors().find(|path| path.exists()) {
+        Some(ancestor) if is_bpffs(ancestor)? => Ok(()),
         _ => bail!(
             "{dir}: not on a bpffs; run: mount -t bpf bpf {dir}",
             dir = directory.display()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use beeline_common::abi::{MAX_FLOWS, MIN_FLOWS};
@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 /// Where node-local state lives unless `stateDir` says otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/beeline";
+
+/// What all node-local state is below: a reboot empties it.
+const STATE_ROOT: &str = "/run";
 
 /// When packets take the fast path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +133,24 @@ impl Default for DatapathConf {
 }
 
 impl DatapathConf {
+    /// Checks that the paths lead where such files belong, as those who write configurations may not be those who
+    /// administrate nodes. That the one is on a bpffs is looked at when it is used.
+    pub fn check_paths(&self) -> Result<()> {
+        for (key, path) in [("bpffsDir", &self.bpffs), ("stateDir", &self.state_dir)] {
+            ensure!(
+                is_plain(path),
+                "datapath.{key} {path:?}: not an absolute path without \"..\""
+            );
+        }
+        let root = Path::new(STATE_ROOT);
+        let state = &self.state_dir;
+        ensure!(
+            state.starts_with(root) && state != root,
+            "datapath.stateDir {state:?}: must be below {STATE_ROOT}"
+        );
+        Ok(())
+    }
+
     /// Checks what decoding cannot. The names of uplinks are for the caller to check.
     pub fn validate(&self) -> Result<()> {
         if let Some(OverlayConf { vni, port, .. }) = self.overlay {
@@ -149,12 +170,7 @@ impl DatapathConf {
             !(self.anti_spoof && self.mode == Mode::Bridge),
             "datapath.antiSpoof true: needs eBPF, but datapath.mode is \"bridge\""
         );
-        for (key, path) in [("bpffsDir", &self.bpffs), ("stateDir", &self.state_dir)] {
-            ensure!(
-                path.is_absolute(),
-                "datapath.{key} {path:?}: not an absolute path"
-            );
-        }
+        self.check_paths()?;
         for (i, peer) in self.peers.iter().enumerate() {
             let PeerConf { cidr, node } = peer;
             ensure!(
@@ -178,6 +194,13 @@ impl DatapathConf {
         }
         Ok(())
     }
+}
+
+/// Whether a path means what it says, wherever it is used.
+fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(Component::RootDir)
+        && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// One of two networks that overlap contains the other.
@@ -243,7 +266,7 @@ mod tests {
         let peers = json!([{"cidr": "10.244.2.0/24", "node": "192.168.1.12"}, {"cidr": "fd00:2::/64", "node": "fd01::2"}]);
         let conf = conf(
             json!({"mode": "ebpf", "uplinks": ["eth0"], "peers": peers, "antispoof": false,
-            "bpffsdir": "/a", "statedir": "/b"}),
+            "bpffsdir": "/a", "statedir": "/run/b"}),
         );
         assert_eq!(
             (conf.mode, conf.uplinks.len(), conf.peers.len()),
@@ -324,8 +347,16 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_absolute() {
+    fn paths_are_absolute_and_those_of_state_below_run() {
         fails(json!({"bpffsdir": "bpf"}), "datapath.bpffsDir \"bpf\"");
+        fails(
+            json!({"bpffsdir": "/sys/fs/bpf/../../x"}),
+            "datapath.bpffsDir",
+        );
         fails(json!({"statedir": ""}), "datapath.stateDir \"\"");
+        for elsewhere in ["/", "/run", "/etc", "/running", "/var/lib/x", "/run/../etc"] {
+            fails(json!({"statedir": elsewhere}), "datapath.stateDir");
+        }
+        conf(json!({"statedir": "/run/x/y"})).validate().unwrap();
     }
 }

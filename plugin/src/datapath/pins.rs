@@ -18,6 +18,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use beeline_common::{ABI_VERSION, Hook};
 
+use super::bpffs;
+
 /// The directory of a network's pins.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -109,8 +111,7 @@ impl Pins {
     /// Makes the directories.
     pub(super) fn create(&self) -> Result<()> {
         for directory in self.current() {
-            fs::create_dir_all(&directory)
-                .with_context(|| format!("{}: create", directory.display()))?;
+            bpffs::make_directory(&directory)?;
         }
         Ok(())
     }

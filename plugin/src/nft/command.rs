@@ -55,7 +55,11 @@ pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> 
         .with_context(|| format!("{name}: not found in PATH; install {package}"))?;
     let mut child = Command::new(&program)
         .args(args)
+        // Nothing of the runtime's but what it was given: the environment of a call is the business of IPAM alone.
+        .env_clear()
+        .env("PATH", FALLBACK_PATH)
         .env("LC_ALL", "C")
+        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

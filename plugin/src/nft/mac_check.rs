@@ -166,16 +166,18 @@ impl MacCheck<'_> {
         format!("macspoofchk-{}", self.id())
     }
 
-    /// The reference plugin's, unless that is longer than it could add. All of CNI's container IDs are ASCII, and so
-    /// can be cut anywhere, but not all names of interfaces.
+    /// The reference plugin's, unless that is longer than it could add, or would break what `nft list` prints for
+    /// others to read back: interfaces may have braces, quotes and semicolons in their names.
     fn id(&self) -> String {
         let id = format!("{}-{}", self.container_id, self.ifname);
-        if id.len() <= MAX_ID {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if id.len() <= MAX_ID && id.chars().all(is_plain) {
             return id;
         }
         let digest = format!("-{:08x}", hash(&id));
-        let kept = id.floor_char_boundary(MAX_ID - digest.len());
-        format!("{}{digest}", &id[..kept])
+        let plain = id.chars().map(|c| if is_plain(c) { c } else { '_' });
+        let kept: String = plain.take(MAX_ID - digest.len()).collect();
+        kept + &digest
     }
 }
 
@@ -250,5 +252,22 @@ mod tests {
         assert_eq!(id(&fits, "eth0"), format!("{fits}-eth0"));
         let odd = "c".repeat(MAX_ID - 13);
         assert!(id(&odd, "ééééééé").len() <= MAX_ID);
+    }
+
+    #[test]
+    fn characters_that_mean_something_to_nft_are_in_no_name() {
+        let id = |ifname| {
+            MacCheck {
+                container_id: "abc",
+                ifname,
+            }
+            .id()
+        };
+        let odd = ["a;b", "a}b", "a{b", "a\"b", "a#b", "@ab", "a*b", "ä"].map(id);
+        for (at, one) in odd.iter().enumerate() {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            assert!(one.bytes().all(is_plain), "{one}");
+            assert!(!odd[..at].contains(one), "{one} is of two names");
+        }
     }
 }

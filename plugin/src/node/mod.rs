@@ -9,6 +9,7 @@
 mod attachment;
 mod bridge;
 mod control;
+mod directory;
 mod fastpath;
 mod firewall;
 mod monitor;

@@ -14,7 +14,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -26,8 +26,11 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Attachment, Plan};
+use super::{Attachment, Plan, directory};
 use crate::datapath::config::Mode;
+
+/// What names of files start with that are not written yet.
+const TEMPORARY: &str = ".new-";
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -169,7 +172,7 @@ impl Store {
         let path = self.root.join("lock");
         let context = || format!("{}: lock", path.display());
         loop {
-            make_directory(&self.root)?;
+            directory::make(&self.root)?;
             let file = match lock_file(&path) {
                 // The last ADD or DEL removed the directory in between.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -220,7 +223,7 @@ impl Store {
 
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
-        make_directory(&self.attachments_dir())?;
+        directory::make(&self.attachments_dir())?;
         let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
         write(&path, attachment)
     }
@@ -232,7 +235,7 @@ impl Store {
         let Some(reason) = &attachment.slow else {
             return remove(&path);
         };
-        make_directory(&self.root.join("slow"))?;
+        directory::make(&self.root.join("slow"))?;
         write(&path, reason)?;
         // A DEL may have come first.
         if !self.attachment_path(container_id, ifname).exists() {
@@ -273,14 +276,30 @@ impl Store {
         Ok(attachment.is_some_and(|a| a.waits()) && record.is_some_and(|r| r.is_fast()))
     }
 
-    /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one.
+    /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one. What is not of the store
+    /// stays, and so does the directory then.
     pub fn remove(&self, lock: Lock) -> Result<()> {
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("{}: remove", self.root.display()));
+        for directory in ["attachments", "slow"].map(|name| self.root.join(name)) {
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                remove(&entry.path())?;
             }
-            _ => {}
+            let _ = fs::remove_dir(directory);
         }
+        // What a write that was killed has left.
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(TEMPORARY.as_bytes())
+            {
+                remove(&entry.path())?;
+            }
+        }
+        // The lock last: whoever waits for it looks whether it is still there.
+        for file in ["node.json", "watch", "monitor.lock", "lock"] {
+            remove(&self.root.join(file))?;
+        }
+        let _ = fs::remove_dir(&self.root);
         // The directory that all networks share goes with the last of them.
         if let Some(shared) = self.root.parent() {
             let _ = fs::remove_dir(shared);
@@ -337,14 +356,6 @@ fn lock_file(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-fn make_directory(path: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("{}: create", path.display()))
-}
-
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -359,7 +370,7 @@ fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     // The temporary file is beside the attachments' directory, where nobody takes it for one.
     let mut file = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(TEMPORARY)
         .tempfile_in(directory)
         .with_context(context)?;
     file.write_all(&serde_json::to_vec(value)?)

@@ -39,7 +39,7 @@ fn steps(prefix: &str) -> Vec<String> {
     steps
 }
 
-fn faulty_build() -> PathBuf {
+pub(crate) fn faulty_build() -> PathBuf {
     let build = std::env::var_os("BEELINE_FAILPOINTS_BIN").map_or_else(
         || {
             let target = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");

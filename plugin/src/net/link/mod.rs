@@ -69,6 +69,10 @@ pub struct PortFlags {
 impl Netlink {
     /// Finds a link by its name.
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
+        // Nor could the kernel be asked for one.
+        if name.is_empty() || name.len() > 15 || name.contains('\0') {
+            return Ok(None);
+        }
         let query = LinkUnspec::new_with_name(name).build();
         self.find(query)
             .await
