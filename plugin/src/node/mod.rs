@@ -11,6 +11,7 @@ mod bridge;
 mod control;
 mod fastpath;
 mod firewall;
+mod macs;
 mod monitor;
 mod overlay;
 mod peers;

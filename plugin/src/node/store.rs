@@ -5,6 +5,7 @@
 //! node.json                     Record: what the node was set up for, and what did not work
 //! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
 //! slow/<cid>:<ifname>           why that pod takes the slow path
+//! macs/<cid>:<ifname>           the MAC that its interface was given since
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
 //! ```
@@ -27,6 +28,11 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attachment, Plan};
+
+/// Directories of files that are named by their attachment.
+const ATTACHMENTS: &str = "attachments";
+const SLOW: &str = "slow";
+const MACS: &str = "macs";
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,22 +179,22 @@ impl Store {
 
     /// The attachment, if there is one.
     pub fn attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Attachment>> {
-        let attachment: Option<Attachment> = read(&self.attachment_path(container_id, ifname))?;
+        let attachment: Option<Attachment> = read(&self.path(ATTACHMENTS, container_id, ifname))?;
         attachment
-            .map(|attachment| self.with_slow(attachment))
+            .map(|attachment| self.with_found(attachment))
             .transpose()
     }
 
     /// All attachments; files that cannot be read as such are left out.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let directory = self.root.join("attachments");
+        let directory = self.root.join(ATTACHMENTS);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("{}: read", directory.display()))?,
         };
         let mut attachments: Vec<Attachment> = entries
             .filter_map(|entry| read(&entry.ok()?.path()).ok().flatten())
-            .map(|attachment| self.with_slow(attachment))
+            .map(|attachment| self.with_found(attachment))
             .collect::<Result<_>>()?;
         attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         Ok(attachments)
@@ -196,22 +202,37 @@ impl Store {
 
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
-        make_directory(&self.root.join("attachments"))?;
-        let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
+        make_directory(&self.root.join(ATTACHMENTS))?;
+        let path = self.path(ATTACHMENTS, &attachment.container_id, &attachment.ifname);
         write(&path, attachment)
     }
 
     /// Writes down why a pod takes the slow path, or that it does not any more.
     pub fn save_slow(&self, attachment: &Attachment) -> Result<()> {
+        self.save_found(SLOW, attachment, attachment.slow.as_ref())
+    }
+
+    /// Writes down the MAC that a pod's interface was given.
+    pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
+        self.save_found(MACS, attachment, attachment.mac.as_ref())
+    }
+
+    /// Writes down what was found out of an attachment, apart from what ADD says of it.
+    fn save_found(
+        &self,
+        kind: &str,
+        attachment: &Attachment,
+        found: Option<&impl Serialize>,
+    ) -> Result<()> {
         let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
-        let path = self.slow_path(container_id, ifname);
-        let Some(reason) = &attachment.slow else {
+        let path = self.path(kind, container_id, ifname);
+        let Some(found) = found else {
             return remove(&path);
         };
-        make_directory(&self.root.join("slow"))?;
-        write(&path, reason)?;
+        make_directory(&self.root.join(kind))?;
+        write(&path, found)?;
         // A DEL may have come first.
-        if !self.attachment_path(container_id, ifname).exists() {
+        if !self.path(ATTACHMENTS, container_id, ifname).exists() {
             remove(&path)?;
         }
         Ok(())
@@ -219,20 +240,23 @@ impl Store {
 
     /// When an attachment last came or went; `None` if the network is gone.
     pub fn attachments_changed(&self) -> Option<SystemTime> {
-        let directory = fs::metadata(self.root.join("attachments")).ok()?;
+        let directory = fs::metadata(self.root.join(ATTACHMENTS)).ok()?;
         directory.modified().ok()
     }
 
     /// Forgets an attachment; not there is success.
     pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
-        remove(&self.slow_path(container_id, ifname))?;
-        remove(&self.attachment_path(container_id, ifname))
+        [SLOW, MACS, ATTACHMENTS]
+            .iter()
+            .try_for_each(|kind| remove(&self.path(kind, container_id, ifname)))
     }
 
-    fn with_slow(&self, attachment: Attachment) -> Result<Attachment> {
-        let path = self.slow_path(&attachment.container_id, &attachment.ifname);
+    fn with_found(&self, attachment: Attachment) -> Result<Attachment> {
+        let path = |kind| self.path(kind, &attachment.container_id, &attachment.ifname);
+        let (slow, mac) = (read(&path(SLOW))?, read(&path(MACS))?);
         Ok(Attachment {
-            slow: read(&path)?,
+            slow,
+            mac: mac.or(attachment.mac),
             ..attachment
         })
     }
@@ -253,14 +277,11 @@ impl Store {
         Ok(())
     }
 
-    fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        let name = file_name(container_id, ifname);
-        self.root.join("attachments").join(name)
-    }
-
-    fn slow_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        let name = file_name(container_id, ifname);
-        self.root.join("slow").join(name)
+    fn path(&self, kind: &str, container_id: &str, ifname: &str) -> PathBuf {
+        // A colon can be in neither of them.
+        self.root
+            .join(kind)
+            .join(format!("{container_id}:{ifname}"))
     }
 }
 
@@ -278,11 +299,6 @@ impl Lock {
             Err(errno) => Err(errno).context("lock: take alone"),
         }
     }
-}
-
-fn file_name(container_id: &str, ifname: &str) -> String {
-    // A colon can be in neither of them.
-    format!("{container_id}:{ifname}")
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {

@@ -5,7 +5,8 @@
 //! beeline at that moment, an ADD leaves a process behind that listens to the kernel, one a network, until no pod has
 //! come for a while. It changes what the maps say, and carries no packet.
 //!
-//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed.
+//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed, and follows the MACs that
+//! pods' interfaces are given.
 
 use std::{
     env,
@@ -16,11 +17,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::setsid;
 
-use super::{Attachment, Store, bridge, firewall};
+use super::{Attachment, Store, bridge, firewall, macs};
 use crate::{
     datapath::Datapath,
     net::{
         Netlink,
+        link::inside,
         tc::{self, Change, Watch},
     },
     nft::audit,
@@ -63,8 +65,9 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     };
     // Not to be stopped together with whatever started this.
     let _ = setsid();
-    let mut watch = Watch::open()?;
+    let (mut watch, mut inside) = (Watch::open()?, inside::Watch::open()?);
     inspect(netlink, store, None).await?;
+    macs::follow(netlink, store, None).await?;
     let mut rules = Rules::default();
     // Rules may have come between the set-up and this.
     firewall::reconsider(netlink, store).await?;
@@ -72,11 +75,14 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
         if rules.have_settled()? {
             firewall::reconsider(netlink, store).await?;
         }
-        match tokio::time::timeout(TICK, watch.next()).await.ok() {
-            Some(Ok(Change::Tc(ifindex))) => inspect(netlink, store, Some(ifindex)).await?,
-            Some(Ok(Change::Unknown)) => inspect(netlink, store, None).await?,
-            Some(Err(error)) => return Err(error),
-            Some(Ok(Change::Gone(_))) | None => {}
+        tokio::select! {
+            change = watch.next() => match change? {
+                Change::Tc(ifindex) => inspect(netlink, store, Some(ifindex)).await?,
+                Change::Unknown => inspect(netlink, store, None).await?,
+                Change::Gone(_) => {}
+            },
+            change = inside.next() => macs::heard(netlink, store, change?).await?,
+            () = tokio::time::sleep(TICK) => {}
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
 mod adopt;
+mod chain;
 mod clsact;
 mod cni;
 mod connectivity;
