@@ -1,6 +1,8 @@
 //! Plugins of the reference's that come after beeline in the chain; `services::host_ports` and `shaping` have more.
 
+mod firewall;
 mod tuning;
+mod whole;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
