@@ -75,7 +75,9 @@ fn what_an_administrator_drops_in_the_firewall_plugins_chain_is_honoured() {
     let rule = format!("CNI-ADMIN -s {} -d {} -j DROP", one.ip(), two.ip());
     iptables(&node, &format!("-A {rule}"));
     wait_until("beeline names the rule", || {
-        cli::status_text(&node).expect("status").contains("CNI-ADMIN")
+        cli::status_text(&node)
+            .expect("status")
+            .contains("CNI-ADMIN")
     });
     if filtered {
         assert_eq!(one.ping(two.ip(), 1).received(), 0);
@@ -93,6 +95,8 @@ fn stranger(node: &Arc<Node>) -> Namespace {
     config["name"] = json!("strangers");
     config["bridge"] = json!("v-net-1");
     config["ipam"]["subnet"] = json!("10.99.0.0/24");
+    config["datapath"]["peers"] = json!([]);
+    config["datapath"]["uplinks"] = json!([]);
     let runtime = node.runtime();
     let added = runtime.call("ADD", &attachment, config.to_string().as_bytes());
     let result = added.expect("executed").expect_success();
@@ -121,8 +125,20 @@ fn same_bridge_keeps_pods_of_other_bridges_out_and_the_fast_path_within() {
     let far = b.add_pod("far");
     let stranger = stranger(&a);
     settle(&a);
-    assert!(is_fast(&one, &two) && is_fast(&one, &far), "{:?}", cli::status_text(&a));
-    let asks = |ip| icmp::ping(&stranger, &Echo { count: 1, ..Echo::to(ip) });
+    assert!(
+        is_fast(&one, &two) && is_fast(&one, &far),
+        "{:?}",
+        cli::status_text(&a)
+    );
+    let asks = |ip| {
+        icmp::ping(
+            &stranger,
+            &Echo {
+                count: 1,
+                ..Echo::to(ip)
+            },
+        )
+    };
     assert_eq!(asks(one.ip()).received(), 0, "dropped");
     assert_eq!(asks(a.address()).received(), 1, "its own node");
 }
