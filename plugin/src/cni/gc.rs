@@ -6,6 +6,7 @@ use super::{call::Call, del::detach};
 use crate::{
     ipam::{AttachmentId, host_local},
     net::{netns::Netns, with_netlink},
+    nft::{Owner, ReferenceMasquerade},
     node::Store,
 };
 
@@ -35,6 +36,17 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
         }
         Some(ipam) => call.delegate(&ipam.kind, "GC").map(drop),
     });
+    let owners: Vec<Owner<'_>> = valid
+        .iter()
+        .map(|id| Owner {
+            container_id: &id.container_id,
+            ifname: &id.ifname,
+        })
+        .collect();
+    let masquerade = ReferenceMasquerade {
+        network: &plan.network,
+    };
+    results.push(masquerade.retain(&owners));
     results.into_iter().find(Result::is_err).unwrap_or(Ok(()))?;
     Ok(())
 }
