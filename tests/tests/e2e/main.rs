@@ -19,6 +19,7 @@ mod lifecycle;
 mod macspoof;
 mod masquerade;
 mod measuring;
+mod migration;
 mod monitor;
 mod mtu;
 mod overlay;
