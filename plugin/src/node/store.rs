@@ -5,7 +5,7 @@
 //! node.json                     Record: what the node was set up for, and what did not work
 //! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
 //! slow/<cid>:<ifname>           why that pod takes the slow path
-//! macs/<cid>:<ifname>           the MAC that its interface was given since
+//! macs/<cid>:<ifname>           the MAC that its interface was given since its ADD
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
 //! ```
@@ -29,10 +29,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attachment, Plan};
 
-/// Directories of files that are named by their attachment.
-const ATTACHMENTS: &str = "attachments";
-const SLOW: &str = "slow";
-const MACS: &str = "macs";
+/// What the names of files begin with that are not whole yet; no container ID does.
+const TEMPORARY: &str = ".new-";
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,24 +175,43 @@ impl Store {
         write(&self.root.join("node.json"), record)
     }
 
+    /// Writes down the MAC that a pod's interface was given.
+    pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
+        let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
+        let path = self.mac_path(container_id, ifname);
+        make_directory(&self.root.join("macs"))?;
+        write(&path, &attachment.mac)?;
+        // A DEL may have come first.
+        if !self.attachment_path(container_id, ifname).exists() {
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    fn mac_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        self.root.join("macs").join(file_name(container_id, ifname))
+    }
+
     /// The attachment, if there is one.
     pub fn attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Attachment>> {
-        let attachment: Option<Attachment> = read(&self.path(ATTACHMENTS, container_id, ifname))?;
+        let attachment: Option<Attachment> = read(&self.attachment_path(container_id, ifname))?;
         attachment
-            .map(|attachment| self.with_found(attachment))
+            .map(|attachment| self.with_slow(attachment))
             .transpose()
     }
 
     /// All attachments; files that cannot be read as such are left out.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let directory = self.root.join(ATTACHMENTS);
+        let directory = self.root.join("attachments");
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("{}: read", directory.display()))?,
         };
         let mut attachments: Vec<Attachment> = entries
-            .filter_map(|entry| read(&entry.ok()?.path()).ok().flatten())
-            .map(|attachment| self.with_found(attachment))
+            .filter_map(Result::ok)
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with(TEMPORARY))
+            .filter_map(|entry| read(&entry.path()).ok().flatten())
+            .map(|attachment| self.with_slow(attachment))
             .collect::<Result<_>>()?;
         attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         Ok(attachments)
@@ -202,37 +219,22 @@ impl Store {
 
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
-        make_directory(&self.root.join(ATTACHMENTS))?;
-        let path = self.path(ATTACHMENTS, &attachment.container_id, &attachment.ifname);
+        make_directory(&self.root.join("attachments"))?;
+        let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
         write(&path, attachment)
     }
 
     /// Writes down why a pod takes the slow path, or that it does not any more.
     pub fn save_slow(&self, attachment: &Attachment) -> Result<()> {
-        self.save_found(SLOW, attachment, attachment.slow.as_ref())
-    }
-
-    /// Writes down the MAC that a pod's interface was given.
-    pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
-        self.save_found(MACS, attachment, attachment.mac.as_ref())
-    }
-
-    /// Writes down what was found out of an attachment, apart from what ADD says of it.
-    fn save_found(
-        &self,
-        kind: &str,
-        attachment: &Attachment,
-        found: Option<&impl Serialize>,
-    ) -> Result<()> {
         let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
-        let path = self.path(kind, container_id, ifname);
-        let Some(found) = found else {
+        let path = self.slow_path(container_id, ifname);
+        let Some(reason) = &attachment.slow else {
             return remove(&path);
         };
-        make_directory(&self.root.join(kind))?;
-        write(&path, found)?;
+        make_directory(&self.root.join("slow"))?;
+        write(&path, reason)?;
         // A DEL may have come first.
-        if !self.path(ATTACHMENTS, container_id, ifname).exists() {
+        if !self.attachment_path(container_id, ifname).exists() {
             remove(&path)?;
         }
         Ok(())
@@ -240,23 +242,23 @@ impl Store {
 
     /// When an attachment last came or went; `None` if the network is gone.
     pub fn attachments_changed(&self) -> Option<SystemTime> {
-        let directory = fs::metadata(self.root.join(ATTACHMENTS)).ok()?;
+        let directory = fs::metadata(self.root.join("attachments")).ok()?;
         directory.modified().ok()
     }
 
     /// Forgets an attachment; not there is success.
     pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
-        [SLOW, MACS, ATTACHMENTS]
-            .iter()
-            .try_for_each(|kind| remove(&self.path(kind, container_id, ifname)))
+        remove(&self.mac_path(container_id, ifname))?;
+        remove(&self.slow_path(container_id, ifname))?;
+        remove(&self.attachment_path(container_id, ifname))
     }
 
-    fn with_found(&self, attachment: Attachment) -> Result<Attachment> {
-        let path = |kind| self.path(kind, &attachment.container_id, &attachment.ifname);
-        let (slow, mac) = (read(&path(SLOW))?, read(&path(MACS))?);
+    fn with_slow(&self, attachment: Attachment) -> Result<Attachment> {
+        let path = self.slow_path(&attachment.container_id, &attachment.ifname);
+        let given = self.mac_path(&attachment.container_id, &attachment.ifname);
         Ok(Attachment {
-            slow,
-            mac: mac.or(attachment.mac),
+            mac: read(&given)?.unwrap_or(attachment.mac),
+            slow: read(&path)?,
             ..attachment
         })
     }
@@ -277,11 +279,14 @@ impl Store {
         Ok(())
     }
 
-    fn path(&self, kind: &str, container_id: &str, ifname: &str) -> PathBuf {
-        // A colon can be in neither of them.
-        self.root
-            .join(kind)
-            .join(format!("{container_id}:{ifname}"))
+    fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        let name = file_name(container_id, ifname);
+        self.root.join("attachments").join(name)
+    }
+
+    fn slow_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        let name = file_name(container_id, ifname);
+        self.root.join("slow").join(name)
     }
 }
 
@@ -299,6 +304,11 @@ impl Lock {
             Err(errno) => Err(errno).context("lock: take alone"),
         }
     }
+}
+
+fn file_name(container_id: &str, ifname: &str) -> String {
+    // A colon can be in neither of them.
+    format!("{container_id}:{ifname}")
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
@@ -330,23 +340,35 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// Writes the whole file or none of it.
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let context = || format!("{}: write", path.display());
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    // The temporary file is beside the attachments' directory, where nobody takes it for one.
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(directory)
+    let temporary = temporary(path);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+        .open(&temporary)
         .with_context(context)?;
     file.write_all(&serde_json::to_vec(value)?)
         .with_context(context)?;
-    file.persist(path).with_context(context)?;
-    Ok(())
+    fs::rename(&temporary, path).with_context(context)
+}
+
+/// Where a file is written until it is whole. Always the same place, so that what a killed process left there is
+/// written over, or removed with the file: of each file only one process writes at a time.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{name}"))
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: remove", path.display()))
+    for path in [&temporary(path), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}: remove", path.display()));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

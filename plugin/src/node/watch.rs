@@ -67,7 +67,7 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     let _ = setsid();
     let (mut watch, mut inside) = (Watch::open()?, inside::Watch::open()?);
     inspect(netlink, store, None).await?;
-    macs::follow(netlink, store, None).await?;
+    macs::heard(netlink, store, inside::Change::Unknown).await?;
     let mut rules = Rules::default();
     // Rules may have come between the set-up and this.
     firewall::reconsider(netlink, store).await?;

@@ -15,6 +15,7 @@ mod firewall;
 mod fixture;
 mod foreign;
 mod isolation;
+mod kills;
 mod lifecycle;
 mod macspoof;
 mod masquerade;
