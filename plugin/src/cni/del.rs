@@ -183,6 +183,7 @@ fn leave_reference_masquerade(
     id: &AttachmentId,
     attachment: Option<&Attachment>,
 ) -> Result<()> {
+    fault!("del-reference-masquerade");
     let own = plan::host_veth_name(&plan.network, id);
     if attachment.is_some_and(|attachment| attachment.host_veth == own) {
         return Ok(());
