@@ -16,7 +16,7 @@ use crate::{
         netns::{Netns, OpenError},
         with_netlink,
     },
-    nft::{MacCheck, Masquerade},
+    nft::{MacCheck, Masquerade, Owner, ReferenceMasquerade},
     node::{Attachment, Plan, Store},
 };
 
@@ -77,6 +77,7 @@ pub(super) async fn detach(
         detach_programs(plan, attachment.as_ref()),
         delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
+        leave_reference_masquerade(plan, id, attachment.as_ref()),
         call.release(id),
     ];
     let failures: Vec<_> = steps.into_iter().filter_map(Result::err).collect();
@@ -182,4 +183,24 @@ fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> 
         .iter()
         .filter(|_| plan.masquerade)
         .try_for_each(|address| masquerade.remove_pod(address.ip()))
+}
+
+/// What the reference plugin made, if it attached the pod; whatever the configuration says by now.
+fn leave_reference_masquerade(
+    plan: &Plan,
+    id: &AttachmentId,
+    attachment: Option<&Attachment>,
+) -> Result<()> {
+    fault!("del-reference-masquerade");
+    let own = plan::host_veth_name(&plan.network, id);
+    if attachment.is_some_and(|attachment| attachment.host_veth == own) {
+        return Ok(());
+    }
+    let masquerade = ReferenceMasquerade {
+        network: &plan.network,
+    };
+    masquerade.delete(&Owner {
+        container_id: &id.container_id,
+        ifname: &id.ifname,
+    })
 }

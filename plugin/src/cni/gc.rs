@@ -6,6 +6,7 @@ use super::{call::Call, del::detach};
 use crate::{
     ipam::{AttachmentId, host_local},
     net::with_netlink,
+    nft::{Owner, ReferenceMasquerade},
     node::Store,
 };
 
@@ -33,6 +34,7 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
         }));
     }
     results.push(collect_addresses(call, valid));
+    results.push(collect_masquerade(call, valid));
     let mut failures = results.into_iter().filter_map(Result::err);
     let Some(first) = failures.next() else {
         return Ok(());
@@ -51,4 +53,19 @@ fn collect_addresses(call: &Call, valid: &[AttachmentId]) -> Result<()> {
         }
         Some(ipam) => call.delegate(&ipam.kind, "GC").map(drop),
     }
+}
+
+/// What the reference plugin masquerades, where it attached the network's pods before.
+fn collect_masquerade(call: &Call, valid: &[AttachmentId]) -> Result<()> {
+    let owners: Vec<Owner<'_>> = valid
+        .iter()
+        .map(|id| Owner {
+            container_id: &id.container_id,
+            ifname: &id.ifname,
+        })
+        .collect();
+    let masquerade = ReferenceMasquerade {
+        network: &call.conf.name,
+    };
+    masquerade.retain(&owners)
 }

@@ -16,7 +16,7 @@ use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{programs::ProgramInfo, util::KernelVersion};
-use beeline_common::{Features, Flow, Hook, Peer, Pod, abi::names, stats::HOOKS};
+use beeline_common::{Features, Flow, Hook, Mac, Peer, Pod, abi::names, stats::HOOKS};
 use ipnetwork::IpNetwork;
 
 use self::config::AttachBy;
@@ -186,6 +186,11 @@ impl Datapath {
     /// Changes what is known of a pod, where that is the pod that has the address.
     pub fn change_pod(&self, addresses: &[IpAddr], pod: Pod) -> Result<()> {
         pods::change(&self.pins, addresses, pod)
+    }
+
+    /// The MAC by which the fast path knows the pod behind a host veth; `None` if it knows none there.
+    pub fn mac_of(&self, ifindex: u32) -> Result<Option<Mac>> {
+        pods::mac_of(&self.pins, ifindex)
     }
 
     /// Sends nothing more to a pod by the fast path; one that is not there is success.

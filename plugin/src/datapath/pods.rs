@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, MapError};
-use beeline_common::{Address, Pod, Port, abi::names};
+use beeline_common::{Address, Mac, Pod, Port, abi::names};
 
 use super::{maps, pins::Pins};
 
@@ -38,8 +38,15 @@ pub(super) fn set(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
     Ok(())
 }
 
-/// Changes the addresses that are this host veth's, and makes no entry that is not there: a DEL may come in between.
+/// Changes the host veth and the addresses that are its, and makes no entry that is not there: a DEL may come in between.
 pub(super) fn change(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> {
+    let mut ports: HashMap<MapData, u32, Port> = maps::hash(pins, names::PORTS)?;
+    let port = Port {
+        mac: pod.mac,
+        reserved: 0,
+    };
+    if_there(ports.insert(pod.ifindex, port, BPF_EXIST))
+        .with_context(|| format!("map {}: change {}", names::PORTS, pod.ifindex))?;
     let mut map = open(pins)?;
     for address in addresses {
         let key = Address::from(*address);
@@ -47,22 +54,38 @@ pub(super) fn change(pins: &Pins, addresses: &[IpAddr], pod: Pod) -> Result<()> 
             .get(&key, 0)
             .is_ok_and(|held| held.ifindex == pod.ifindex)
         {
-            match map.insert(key, pod, BPF_EXIST) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("map {}: change {address}", names::PODS));
-                }
-            }
+            if_there(map.insert(key, pod, BPF_EXIST))
+                .with_context(|| format!("map {}: change {address}", names::PODS))?;
         }
     }
     Ok(())
 }
 
-/// Takes out the host veth and the addresses, these only where they are still those of this host veth: an address that another pod has by
-/// now stays.
+/// That an entry is not there any more is no failure.
+fn if_there(changed: Result<(), MapError>) -> Result<(), MapError> {
+    match changed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        changed => changed,
+    }
+}
+
+/// The MAC that what comes from a host veth is to have; `None` if that is no pod's.
+pub(super) fn mac_of(pins: &Pins, ifindex: u32) -> Result<Option<Mac>> {
+    let ports: HashMap<MapData, u32, Port> = maps::hash(pins, names::PORTS)?;
+    match ports.get(&ifindex, 0) {
+        Ok(port) => Ok(Some(port.mac)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("map {}: look up", names::PORTS)),
+    }
+}
+
+/// Takes out the host veth and the addresses, these only where they are still those of this host veth: an address that
+/// another pod has by now stays.
 pub(super) fn remove(pins: &Pins, addresses: &[IpAddr], ifindex: u32) -> Result<()> {
     let mut ports: HashMap<MapData, u32, Port> = maps::hash(pins, names::PORTS)?;
     maps::remove(&mut ports, &ifindex)?;

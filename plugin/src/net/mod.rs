@@ -20,6 +20,7 @@ pub mod link;
 pub mod mac;
 pub mod neighbour;
 pub mod netns;
+mod notices;
 pub mod overlay;
 pub mod route;
 pub mod sysctl;

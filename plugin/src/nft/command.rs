@@ -50,9 +50,8 @@ pub(super) fn nft(args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
 ///
 /// The `nftables` crate's own helper leaves standard error, and so the reason of a failure, to the runtime's log.
 pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let program = find(name, [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
-        .with_context(|| format!("{name}: not found in PATH; install {package}"))?;
+    let program =
+        program(name).with_context(|| format!("{name}: not found in PATH; install {package}"))?;
     let mut child = Command::new(&program)
         .args(args)
         // Nothing of the runtime's but what it was given: the environment of a call is the business of IPAM alone.
@@ -81,6 +80,12 @@ pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> 
     }
     written.with_context(|| format!("{program:?}: write"))?;
     Ok(output.stdout)
+}
+
+/// Where a program is, if it is installed.
+pub(super) fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    find(name, [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
 }
 
 fn find<'a>(program: &str, paths: impl IntoIterator<Item = &'a OsStr>) -> Option<PathBuf> {

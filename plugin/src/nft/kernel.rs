@@ -26,6 +26,8 @@ const NFTA_DATA_VALUE: u16 = 1;
 const NLA_F_NESTED: u16 = 1 << 15;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
 const NFPROTO_BRIDGE: u8 = 7;
 const NLMSG_HEADER: usize = 16;
 const NFGENMSG: usize = 4;
@@ -42,9 +44,14 @@ pub(super) fn has_table(table: &str) -> io::Result<bool> {
 
 /// Whether a table of the bridge family has a chain of this name.
 pub(super) fn has_bridge_chain(table: &str, chain: &str) -> io::Result<bool> {
+    has_chain(NFPROTO_BRIDGE, table, chain)
+}
+
+/// Whether a table of a family has a chain of this name.
+pub(super) fn has_chain(family: u8, table: &str, chain: &str) -> io::Result<bool> {
     let mut attributes = attribute(NFTA_CHAIN_TABLE, &string(table));
     attributes.extend(attribute(NFTA_CHAIN_NAME, &string(chain)));
-    exists(NFT_MSG_GETCHAIN, NFPROTO_BRIDGE, &attributes)
+    exists(NFT_MSG_GETCHAIN, family, &attributes)
 }
 
 /// Whether a table has a set of marks that has this one.

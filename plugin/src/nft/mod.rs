@@ -16,10 +16,12 @@ mod kernel;
 mod mac_check;
 #[cfg(test)]
 mod netns_tests;
+mod reference;
 
 use batch::Batch;
 use command::run;
 pub use mac_check::MacCheck;
+pub use reference::{Owner, ReferenceMasquerade};
 
 /// The masquerading of a network in the calling thread's network namespace.
 ///

@@ -12,6 +12,7 @@ mod control;
 mod directory;
 mod fastpath;
 mod firewall;
+mod macs;
 mod monitor;
 mod overlay;
 mod peers;

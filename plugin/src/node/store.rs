@@ -5,6 +5,7 @@
 //! node.json                     Record: what the node was set up for, and what did not work
 //! attachments/<cid>:<ifname>    Attachment: written before anything is made for it, removed after all is gone
 //! slow/<cid>:<ifname>           why that pod takes the slow path
+//! macs/<cid>:<ifname>           the MAC that its interface was given since its ADD
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
 //! ```
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Attachment, Plan, directory};
 use crate::datapath::config::Mode;
 
-/// What names of files start with that are not written yet.
+/// What the names of files begin with that are not whole yet; no container ID does.
 const TEMPORARY: &str = ".new-";
 
 /// What is known of a node that was set up.
@@ -198,6 +199,23 @@ impl Store {
         write(&self.root.join("node.json"), record)
     }
 
+    /// Writes down the MAC that a pod's interface was given.
+    pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
+        let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
+        let path = self.mac_path(container_id, ifname);
+        directory::make(&self.root.join("macs"))?;
+        write(&path, &attachment.mac)?;
+        // A DEL may have come first.
+        if !self.attachment_path(container_id, ifname).exists() {
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    fn mac_path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        self.root.join("macs").join(file_name(container_id, ifname))
+    }
+
     /// The attachment, if there is one.
     pub fn attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Attachment>> {
         let attachment: Option<Attachment> = read(&self.attachment_path(container_id, ifname))?;
@@ -214,7 +232,9 @@ impl Store {
             entries => entries.with_context(|| format!("{}: read", directory.display()))?,
         };
         let mut attachments: Vec<Attachment> = entries
-            .filter_map(|entry| read(&entry.ok()?.path()).ok().flatten())
+            .filter_map(Result::ok)
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with(TEMPORARY))
+            .filter_map(|entry| read(&entry.path()).ok().flatten())
             .map(|attachment| self.with_slow(attachment))
             .collect::<Result<_>>()?;
         attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
@@ -257,13 +277,16 @@ impl Store {
 
     /// Forgets an attachment; not there is success.
     pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
+        remove(&self.mac_path(container_id, ifname))?;
         remove(&self.slow_path(container_id, ifname))?;
         remove(&self.attachment_path(container_id, ifname))
     }
 
     fn with_slow(&self, attachment: Attachment) -> Result<Attachment> {
         let path = self.slow_path(&attachment.container_id, &attachment.ifname);
+        let given = self.mac_path(&attachment.container_id, &attachment.ifname);
         Ok(Attachment {
+            mac: read(&given)?.unwrap_or(attachment.mac),
             slow: read(&path)?,
             ..attachment
         })
@@ -279,7 +302,7 @@ impl Store {
     /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one. What is not of the store
     /// stays, and so does the directory then.
     pub fn remove(&self, lock: Lock) -> Result<()> {
-        for directory in ["attachments", "slow"].map(|name| self.root.join(name)) {
+        for directory in ["attachments", "slow", "macs"].map(|name| self.root.join(name)) {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 remove(&entry.path())?;
             }
@@ -367,23 +390,35 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// Writes the whole file or none of it.
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let context = || format!("{}: write", path.display());
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    // The temporary file is beside the attachments' directory, where nobody takes it for one.
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempfile_in(directory)
+    let temporary = temporary(path);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+        .open(&temporary)
         .with_context(context)?;
     file.write_all(&serde_json::to_vec(value)?)
         .with_context(context)?;
-    file.persist(path).with_context(context)?;
-    Ok(())
+    fs::rename(&temporary, path).with_context(context)
+}
+
+/// Where a file is written until it is whole. Always the same place, so that what a killed process left there is
+/// written over, or removed with the file: of each file only one process writes at a time.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{name}"))
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: remove", path.display()))
+    for path in [&temporary(path), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}: remove", path.display()));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

@@ -1,7 +1,14 @@
 //! ADD, CHECK, DEL, STATUS and GC over the life of pods.
 
+use std::fs;
+use std::time::Duration;
+
+use beeline_tests::node::Node;
+use beeline_tests::outcome::Outcome;
 use beeline_tests::runtime::Attachment;
 use beeline_tests::snapshot::Snapshot;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
 
 use crate::fixture::{one_node, two_nodes};
 
@@ -18,7 +25,7 @@ fn a_pod_is_added_checked_and_deleted() {
     );
     let links = pod
         .namespace()
-        .within(|| std::fs::read_to_string("/proc/thread-self/net/dev").expect("links"));
+        .within(|| fs::read_to_string("/proc/thread-self/net/dev").expect("links"));
     assert!(!links.contains("eth0"), "{links}");
 }
 
@@ -78,7 +85,7 @@ fn deleting_after_the_namespace_is_gone_leaves_nothing() {
     let gone = || before.diff(&Snapshot::of(&node)).is_empty();
     let _ = (0..50).find(|_| {
         gone() || {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
             false
         }
     });
@@ -158,4 +165,131 @@ fn a_dozen_pods_may_be_added_at_once() {
     addresses.dedup();
     assert_eq!(addresses.len(), 12, "each has its own address");
     pods[0].ping(pods[11].ip(), 1).assert_received();
+}
+
+#[test]
+fn dns_of_the_configuration_replaces_all_that_ipam_says() {
+    let (_topology, node) = one_node();
+    let resolv_conf = node.directory().join("resolv.conf");
+    fs::write(
+        &resolv_conf,
+        "nameserver 192.0.2.1\ndomain ipam.example\nsearch ipam.example\noptions ndots:2\n",
+    )
+    .expect("write");
+    let config = node
+        .config()
+        .with(|plugin| plugin["ipam"]["resolvConf"] = json!(resolv_conf));
+    config.install().expect("install");
+    let from_ipam = json!({
+        "nameservers": ["192.0.2.1"], "domain": "ipam.example", "search": ["ipam.example"],
+        "options": ["ndots:2"],
+    });
+    assert_eq!(node.add_pod("ipam").result()["dns"], from_ipam);
+    // Nothing of IPAM's is left, though this says less.
+    let own = json!({ "nameservers": ["198.51.100.1"] });
+    let config = config.with(|plugin| plugin["dns"] = own.clone());
+    config.install().expect("install");
+    assert_eq!(node.add_pod("own").result()["dns"], own);
+    let config = config.with(|plugin| plugin["dns"] = json!({ "nameservers": [], "domain": "" }));
+    config.install().expect("install");
+    assert_eq!(node.add_pod("empty").result()["dns"], from_ipam);
+}
+
+/// GC as a runtime asks for it, with this value of the list; without the key if there is none.
+fn gc(node: &Node, valid: Option<Value>) -> Outcome {
+    let path = node.conf_dir().join(beeline_tests::config::CONFLIST);
+    let list: Value = serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+    let mut stdin = list["plugins"][0].clone();
+    stdin["cniVersion"] = list["cniVersion"].clone();
+    stdin["name"] = list["name"].clone();
+    if let Some(valid) = valid {
+        stdin["cni.dev/valid-attachments"] = valid;
+    }
+    let search = node.plugin().search_path();
+    let environment = [("CNI_COMMAND", "GC"), ("CNI_PATH", &*search)];
+    let stdin = stdin.to_string();
+    let outcome = node
+        .runtime()
+        .exec(node.plugin().path(), &environment, stdin.as_bytes());
+    outcome.expect("executed")
+}
+
+#[test]
+fn gc_of_an_empty_list_or_null_clears_all_with_its_rules_and_without_a_list_nothing() {
+    let (_topology, node) = one_node();
+    // Every pod has rules of its own: a check of its MAC, and masquerading of an address outside of the subnet. The
+    // plugin that gives such an address does not speak 1.1.0, which brought GC.
+    let add = || {
+        let config = node.config().with(|plugin| {
+            plugin["macspoofchk"] = json!(true);
+            plugin["ipam"] = json!({
+                "type": "static",
+                "addresses": [{ "address": "10.77.0.2/24", "gateway": "10.77.0.1" }],
+            });
+        });
+        config.install().expect("install");
+        let pod = node.add_pod("pod");
+        let config = node.config().version("1.1.0");
+        config.install().expect("install");
+        pod
+    };
+    add().delete().expect("DEL");
+    let before = Snapshot::of(&node);
+    for valid in [json!([]), Value::Null] {
+        let pod = add();
+        let during = Snapshot::of(&node);
+        let diff = before.diff(&during);
+        assert!(diff.contains("macspoofchk"), "{diff}");
+        assert!(diff.contains("10.77.0.2"), "{diff}");
+        let outcome = gc(&node, None);
+        assert!(outcome.stderr.contains("valid-attachments"), "{outcome}");
+        outcome.expect_success();
+        during.assert_unchanged(&node);
+        gc(&node, Some(valid)).expect_success();
+        before.assert_unchanged(&node);
+        // A DEL that comes all the same.
+        pod.delete().expect("DEL");
+        before.assert_unchanged(&node);
+    }
+}
+
+#[test]
+fn gc_frees_addresses_of_host_locals_that_no_pod_has() {
+    let (_topology, node) = one_node();
+    node.config().version("1.1.0").install().expect("install");
+    let kept = node.add_pod("kept");
+    let directory = node.data_dir().join(beeline_tests::config::NETWORK);
+    fs::write(directory.join("10.244.1.77"), "leaked\r\neth0").expect("write");
+    gc(&node, None).expect_success();
+    assert_eq!(node.reserved().len(), 2);
+    let attachment = kept.attachment();
+    let listed = json!([{ "containerID": attachment.container_id, "ifname": attachment.ifname }]);
+    gc(&node, Some(listed)).expect_success();
+    assert_eq!(node.reserved(), [kept.ip()]);
+    kept.check().expect("executed").expect_success();
+}
+
+#[test]
+fn status_answers_while_locks_are_held() {
+    let (_topology, node) = one_node();
+    node.config().version("1.1.0").install().expect("install");
+    let _pod = node.add_pod("pod");
+    let locks = [
+        node.data_dir()
+            .join(beeline_tests::config::NETWORK)
+            .join("lock"),
+        node.state_dir()
+            .join(beeline_tests::config::NETWORK)
+            .join("lock"),
+    ];
+    let held = locks.map(|path| {
+        let file = fs::File::open(&path).expect("lock file");
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)
+    });
+    let outcome = node.runtime().status().expect("executed");
+    // The bound is the specification's; without it the call would never return.
+    assert!(outcome.elapsed < Duration::from_secs(1), "{outcome}");
+    assert_eq!(outcome.stdout, Value::Null);
+    outcome.expect_success();
+    drop(held.map(|lock| lock.expect("lock")));
 }

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod bridge;
+mod chain;
 mod clsact;
 mod connectivity;
 mod datapath;
@@ -16,10 +17,12 @@ mod fixture;
 mod foreign;
 mod isolation;
 mod joining;
+mod kills;
 mod lifecycle;
 mod macspoof;
 mod masquerade;
 mod measuring;
+mod migration;
 mod monitor;
 mod mtu;
 mod overlay;

@@ -15,6 +15,7 @@ use rtnetlink::LinkUnspec;
 use super::{Netlink, mac::Mac};
 
 pub mod create;
+pub mod inside;
 #[cfg(test)]
 mod netns_tests;
 mod traffic;
@@ -47,6 +48,8 @@ pub struct Link {
     pub controller: Option<u32>,
     /// The ifindex of a veth's other end, in that end's namespace, or of a VLAN's parent.
     pub peer_index: Option<u32>,
+    /// What this namespace calls the one that a veth's other end is in; none if it is this one.
+    pub peer_netns: Option<i32>,
     /// Whether it is set to be promiscuous.
     pub promiscuous: bool,
     /// How it behaves as a bridge port; none if it is not one.
@@ -227,6 +230,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::Link(index) => link.peer_index = Some(index),
+                LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::LinkInfo(infos) => link.read(infos),
                 _ => {}

@@ -313,3 +313,31 @@ fn a_kernel_without_vlan_filtering_is_told_from_one_that_has_it_and_nothing_is_l
         Ok(())
     });
 }
+
+#[test]
+fn a_change_of_the_mac_inside_is_heard_and_seen_from_the_host() {
+    let container = new_netns();
+    testing::netlink(async |netlink| {
+        let bridge = bridge(netlink).await?;
+        let index = netlink.create_veth(&spec(&container, bridge.index)).await?;
+        let mut watch = inside::Watch::open()?;
+        let other = Mac([0x02, 0, 0, 0, 0, 0x03]);
+        container.within(|| {
+            with_netlink(async |netlink| {
+                let eth = netlink.link("eth0").await?.context("eth0")?;
+                netlink.set_mac(eth.index, other).await
+            })
+        })?;
+        let heard = async {
+            while watch.next().await? != inside::Change::Mac(index, other) {}
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(testing::PATIENCE, heard).await??;
+        let seen = netlink.other_end(index).await?.context("the other end")?;
+        assert_eq!((seen.mac, &*seen.name), (Some(other), "eth0"));
+        assert_eq!(netlink.other_end(bridge.index).await?, None);
+        netlink.delete(index).await?;
+        assert_eq!(netlink.other_end(index).await?, None);
+        Ok(())
+    });
+}

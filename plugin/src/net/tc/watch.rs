@@ -1,17 +1,13 @@
 //! Word of changes to traffic control, as they happen.
 
-use std::{collections::VecDeque, io::ErrorKind};
+use std::collections::VecDeque;
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, link::LinkHeader, tc::TcHeader};
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::libc;
 
-use crate::net::exchange::messages;
-
-/// More than any one notice needs.
-const BUFFER: usize = 64 * 1024;
+use crate::net::{exchange::messages, notices::Notices};
 
 /// What happened to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,25 +22,17 @@ pub enum Change {
 
 /// A subscription to changes in the network namespace that it was opened in.
 pub struct Watch {
-    socket: TokioSocket,
-    datagram: Vec<u8>,
+    notices: Notices,
     pending: VecDeque<Change>,
 }
 
 impl Watch {
     /// Subscribes, within a runtime: what changes after this returns is not missed.
     pub fn open() -> Result<Self> {
-        let subscribe = || {
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-            for group in [libc::RTNLGRP_TC, libc::RTNLGRP_LINK] {
-                socket.socket_ref().add_membership(group)?;
-            }
-            std::io::Result::Ok(socket)
-        };
+        let groups = [libc::RTNLGRP_TC, libc::RTNLGRP_LINK];
+        let notices = Notices::open(&groups, |_| Ok(()));
         Ok(Self {
-            socket: subscribe().context("netlink: watch traffic control")?,
-            datagram: Vec::with_capacity(BUFFER),
+            notices: notices.context("netlink: watch traffic control")?,
             pending: VecDeque::new(),
         })
     }
@@ -55,27 +43,9 @@ impl Watch {
             if let Some(change) = self.pending.pop_front() {
                 return Ok(change);
             }
-            self.datagram.clear();
-            match self.socket.recv_from(&mut self.datagram).await {
-                Ok(_) => self.pending.extend(changes(&self.datagram)),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.drain()?;
-                    return Ok(Change::Unknown);
-                }
-                Err(error) => return Err(error).context("netlink: receive changes"),
-            }
-        }
-    }
-
-    /// Throws away what is waiting: until then the kernel drops each new notice too, and tells that only once.
-    fn drain(&mut self) -> Result<()> {
-        loop {
-            self.datagram.clear();
-            match self.socket.socket_ref().recv_from(&mut self.datagram, 0) {
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("netlink: receive changes"),
+            match self.notices.next().await? {
+                Some(datagram) => self.pending.extend(changes(datagram)),
+                None => return Ok(Change::Unknown),
             }
         }
     }
@@ -85,7 +55,7 @@ impl Watch {
 impl Watch {
     /// Leaves room for few notices only.
     pub(super) fn shrink(&self) -> Result<()> {
-        Ok(self.socket.socket_ref().set_rx_buf_sz(1_i32)?)
+        self.notices.shrink()
     }
 }
 

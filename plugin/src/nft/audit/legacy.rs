@@ -13,14 +13,14 @@ use super::{
 use crate::nft::command::output;
 
 /// One family of iptables.
-pub(super) struct Family {
+pub(in crate::nft) struct Family {
     /// As nf_tables calls it.
     pub(super) name: &'static str,
     pub(super) program: &'static str,
     tables: &'static str,
 }
 
-pub(super) const FAMILIES: [Family; 2] = [
+pub(in crate::nft) const FAMILIES: [Family; 2] = [
     Family {
         name: "ip",
         program: "iptables-legacy-save",
@@ -35,7 +35,7 @@ pub(super) const FAMILIES: [Family; 2] = [
 
 impl Family {
     /// The tables that there are in the calling thread's network namespace.
-    pub(super) fn tables(&self) -> Result<Vec<String>> {
+    pub(in crate::nft) fn tables(&self) -> Result<Vec<String>> {
         match fs::read_to_string(self.tables) {
             Ok(names) => Ok(names.lines().map(str::to_owned).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

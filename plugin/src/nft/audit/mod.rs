@@ -15,7 +15,7 @@ mod addresses;
 mod extensions;
 mod holds;
 mod known;
-mod legacy;
+pub(super) mod legacy;
 mod listing;
 mod matches;
 #[cfg(test)]

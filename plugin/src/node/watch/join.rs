@@ -15,7 +15,7 @@ use crate::{
     datapath::{Datapath, config::AttachBy},
     ipam::AttachmentId,
     net::{Netlink, tc},
-    node::{Attachment, Bridge, Store, bridge, fastpath},
+    node::{Attachment, Bridge, Store, bridge, fastpath, macs},
 };
 
 /// So long no pod shall have come: ADDs are not to wait for those before them.
@@ -79,7 +79,11 @@ pub(super) async fn take_on(
         for pod in pods {
             introduced.extend(introduce(store, &datapath, &bridge, conf.attach, pod)?);
         }
-        switch(store, &datapath, &bridge, introduced)?;
+        switch(store, &datapath, &bridge, &introduced)?;
+        for pod in &introduced {
+            // Its MAC may have changed when no program knew it.
+            macs::follow(netlink, store, pod).await?;
+        }
     }
     Ok(())
 }
@@ -114,12 +118,7 @@ fn introduce(
 }
 
 /// Has the stack keep what it translates, and all else of the pods change the path.
-fn switch(
-    store: &Store,
-    datapath: &Datapath,
-    bridge: &Bridge,
-    pods: Vec<Attachment>,
-) -> Result<()> {
+fn switch(store: &Store, datapath: &Datapath, bridge: &Bridge, pods: &[Attachment]) -> Result<()> {
     let addresses: HashSet<_> = pods.iter().flat_map(Attachment::ips).collect();
     fastpath::remember_translated(datapath, &addresses)?;
     for pod in pods {
@@ -129,7 +128,7 @@ fn switch(
         let pod = Attachment {
             slow: tc::shaping(pod.ifindex)?,
             fast_path: true,
-            ..pod
+            ..pod.clone()
         };
         store.save_slow(&pod)?;
         if let Some(entry) = pod.pod(bridge) {

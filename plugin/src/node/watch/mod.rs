@@ -6,7 +6,8 @@
 //! beeline at that moment, an ADD leaves a process behind that listens to the kernel, one a network, until no pod has
 //! come for a while. It attaches programs and changes what the maps say, and carries no packet.
 //!
-//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed.
+//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed, and follows the MACs that
+//! pods' interfaces are given.
 
 mod join;
 mod pods;
@@ -18,13 +19,14 @@ use nix::unistd::setsid;
 use tokio::time::MissedTickBehavior;
 
 use self::{join::Due, pods::Pods};
-use super::{Attachment, Store, bridge, firewall};
+use super::{Attachment, Store, bridge, firewall, macs};
 use crate::{
     child,
     datapath::Datapath,
     ipam::AttachmentId,
     net::{
         Netlink,
+        link::inside,
         tc::{self, Change, Watch},
     },
     nft::audit,
@@ -71,10 +73,12 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
 
 async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
     let mut changes = Watch::open()?;
+    let mut inside = inside::Watch::open()?;
     let mut pods = Pods::open(store)?;
     for pod in pods.all() {
         inspect(netlink, store, pod).await?;
     }
+    macs::heard(netlink, store, inside::Change::Unknown).await?;
     // Rules may have come between the set-up and this.
     firewall::reconsider(netlink, store).await?;
     let mut rules = Rules::default();
@@ -97,6 +101,7 @@ async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
                 }
                 Change::Gone(ifindex) => pods.forget(ifindex),
             },
+            change = inside.next() => macs::heard(netlink, store, change?).await?,
             changed = pods.changed() => {
                 changed?;
                 due.put_off();

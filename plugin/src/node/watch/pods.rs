@@ -86,9 +86,10 @@ impl<'a> Pods<'a> {
         Ok(())
     }
 
-    /// Takes note of a record; one that is gone already, or cannot be read, is nothing to care for.
+    /// Takes note of a record; one that is gone already, is not whole or cannot be read, is nothing to care for.
     fn read(&mut self, name: &str) {
-        let Some((container_id, ifname)) = name.split_once(':') else {
+        let id = name.split_once(':').filter(|_| !name.starts_with('.'));
+        let Some((container_id, ifname)) = id else {
             return;
         };
         let Ok(Some(attachment)) = self.store.attachment(container_id, ifname) else {

@@ -1,6 +1,6 @@
 //! Host ports, as the reference `portmap` plugin keeps them when it is chained.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use beeline_tests::config::Config;
@@ -9,11 +9,12 @@ use beeline_tests::node::Node;
 use beeline_tests::plan::{Families, Family};
 use beeline_tests::pod::Pod;
 use beeline_tests::services::Protocol;
-use beeline_tests::topology::Topology;
+use beeline_tests::topology::{OUTSIDE, Topology};
+use beeline_tests::traffic::{any, udp_socket};
 use serde_json::json;
 
 use super::{Served, Server, Services, assert_direct_is_fast, combinations};
-use crate::fixture::nodes_with;
+use crate::fixture::{nodes_with, two_nodes};
 
 /// The port of the node, and that of the pod.
 const PORTS: (u16, u16) = (8080, 80);
@@ -127,5 +128,102 @@ fn del_closes_the_host_port() {
     for program in ["iptables-save", "ip6tables-save"] {
         let left = rules(program);
         assert!(!left.contains("--dport 8080"), "{left}");
+    }
+}
+
+/// Port mappings as containerd hands them over: its structs have no JSON tags (cni.md, section 1).
+fn add_server_of_containerd(node: &Arc<Node>) -> Pod {
+    let config = node.config().with(|plugin| {
+        plugin["hairpinMode"] = true.into();
+        // Beeline gets them too.
+        plugin["capabilities"] = json!({ "portMappings": true });
+    });
+    configure(config);
+    let (host, container) = PORTS;
+    let mapping = |protocol: Protocol| {
+        json!({
+            "HostPort": host, "ContainerPort": container, "Protocol": protocol.name(), "HostIP": "",
+        })
+    };
+    let mappings = Protocol::ALL.map(mapping);
+    node.add_pod_with("server", json!({ "portMappings": mappings }))
+}
+
+/// Has IPv4 servers in the pod asked by an address and the node's port.
+#[track_caller]
+fn asked_by(server: &Pod, client: &Namespace, by: IpAddr) {
+    let (host, container) = PORTS;
+    for protocol in Protocol::ALL {
+        let at = (server.ip_of(Family::V4), container).into();
+        let started = Server::start(server.namespace(), protocol, at);
+        started.asked(client, (by, host).into());
+    }
+}
+
+#[test]
+fn a_host_port_that_containerd_asks_for_works_from_everywhere() {
+    let (topology, [a, b]) = nodes();
+    let server = add_server_of_containerd(&b);
+    let (near, far) = (b.add_pod("near"), a.add_pod("far"));
+    let localhost = Ipv4Addr::LOCALHOST.into();
+    asked_by(&server, b.netns(), localhost);
+    let clients = [&near, &far, &server].map(Pod::namespace);
+    let nodes = [a.netns(), b.netns(), topology.outside()];
+    for client in clients.into_iter().chain(nodes) {
+        asked_by(&server, client, b.address_of(Family::V4));
+    }
+}
+
+#[test]
+fn a_host_port_leaves_alone_what_is_not_for_the_node() {
+    let (topology, [a, b]) = nodes();
+    let (_mapped, other, far) = (add_server(&b), b.add_pod("other"), a.add_pod("far"));
+    let (port, _) = PORTS;
+    for protocol in Protocol::ALL {
+        // Another pod listens at the same number; to the node that is no local address.
+        let to = SocketAddr::new(other.ip_of(Family::V4), port);
+        let started = Server::start(other.namespace(), protocol, to);
+        for client in [far.namespace(), a.netns(), b.netns()] {
+            started.asked(client, to);
+        }
+        // So does the outside, for a pod of the node.
+        let to = SocketAddr::new(OUTSIDE, port);
+        let started = Server::start(topology.outside(), protocol, to);
+        started.asked(other.namespace(), to);
+    }
+}
+
+/// Sends from a socket until the server hears it, and answers.
+#[track_caller]
+fn heard(client: &UdpSocket, by: SocketAddr, server: &Pod) {
+    let (_, container) = PORTS;
+    let at = (server.ip(), container).into();
+    let started = Server::start(server.namespace(), Protocol::Udp, at);
+    let Server::Udp(socket) = &started else {
+        unreachable!("a UDP server was started")
+    };
+    // What a former server left may refuse the socket's next call.
+    let _ = client.take_error();
+    client.send_to(b"hello", by).expect("send");
+    let mut buffer = [0; 16];
+    let (length, asked) = socket.recv_from(&mut buffer).expect("heard by the server");
+    socket.send_to(&buffer[..length], asked).expect("answer");
+    let (length, from) = client.recv_from(&mut buffer).expect("answered");
+    assert_eq!((&buffer[..length], from), (&b"hello"[..], by));
+}
+
+#[test]
+fn a_udp_client_that_goes_on_reaches_each_next_pod_behind_the_host_port() {
+    let (topology, [_, node]) = two_nodes();
+    configure(node.config());
+    let (host, _) = PORTS;
+    let by = SocketAddr::new(node.address(), host);
+    let client = udp_socket(topology.outside(), any(by.ip())).expect("socket");
+    // The node remembers a flow that leads nowhere; portmap has to make it forget.
+    client.send_to(b"too early", by).expect("send");
+    for _ in 0..2 {
+        let server = add_server(&node);
+        heard(&client, by, &server);
+        server.delete().expect("DEL");
     }
 }
