@@ -58,7 +58,14 @@ struct Message {
     #[serde(default)]
     manifest_path: PathBuf,
     #[serde(default)]
+    profile: Profile,
+    #[serde(default)]
     executable: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+struct Profile {
+    test: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -145,7 +152,8 @@ fn executables(messages: &str) -> Result<Vec<Executable>> {
         let Some(path) = message.executable else {
             continue;
         };
-        if message.reason == "compiler-artifact" {
+        // Integration tests have the programs of their package built too.
+        if message.reason == "compiler-artifact" && message.profile.test {
             found.push(Executable {
                 target: message.target.name.replace('-', "_"),
                 path,
@@ -188,10 +196,11 @@ mod tests {
 
     #[test]
     fn executables_are_told_from_what_else_cargo_built() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"manifest_path":"/s/Cargo.toml","executable":null}
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"manifest_path":"/s/Cargo.toml","profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"beeline-demo"},"manifest_path":"/w/tests/Cargo.toml","profile":{"test":false},"executable":"/t/beeline-demo"}
 {"reason":"build-script-executed","package_id":"x"}
-{"reason":"compiler-artifact","target":{"name":"beeline-tests"},"manifest_path":"/w/tests/Cargo.toml","executable":"/t/beeline_tests-1"}
-{"reason":"compiler-artifact","target":{"name":"e2e"},"manifest_path":"/w/tests/Cargo.toml","executable":"/t/e2e-2"}
+{"reason":"compiler-artifact","target":{"name":"beeline-tests"},"manifest_path":"/w/tests/Cargo.toml","profile":{"test":true},"executable":"/t/beeline_tests-1"}
+{"reason":"compiler-artifact","target":{"name":"e2e"},"manifest_path":"/w/tests/Cargo.toml","profile":{"test":true},"executable":"/t/e2e-2"}
 {"reason":"build-finished","success":true}
 "#;
         let found = executables(messages).unwrap();
