@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Context, Result};
+
 /// Returns the workspace's root folder.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -17,6 +19,15 @@ pub(crate) fn target() -> PathBuf {
 /// Returns the path of a program of the release build.
 pub(crate) fn release_bin(name: &str) -> PathBuf {
     target().join("release").join(name)
+}
+
+/// Returns what rustc calls this machine, such as `x86_64-unknown-linux-gnu`.
+pub(crate) fn host_triple() -> Result<String> {
+    let said = cargo().arg("-vV").output().context("cargo -vV: run")?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned)
+        .context("cargo -vV: does not say the host")
 }
 
 /// Starts a command of the cargo that runs xtask.
