@@ -245,7 +245,7 @@ impl Attaching<'_> {
     fn reserve(&mut self, requested: &[IpAddr]) -> Result<Lease> {
         let call = self.call;
         if let Some(conf) = self.host_local {
-            let lease = host_local::allocate(conf, &call.id(), requested)?;
+            let lease = host_local::allocate(conf, &call.ipam_index(), &call.id(), requested)?;
             self.made.push(Made::Lease);
             return Ok(lease);
         }

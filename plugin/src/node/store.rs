@@ -7,6 +7,7 @@
 //! slow/<cid>:<ifname>           why that pod takes the slow path
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
+//! ipam/                         the index of the built-in IPAM
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
