@@ -3,6 +3,7 @@
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
 mod adopt;
+mod call;
 mod clsact;
 mod cni;
 mod connectivity;
@@ -13,6 +14,8 @@ mod faults;
 mod firewall;
 mod fixture;
 mod foreign;
+mod ipam;
+mod ipam_shared;
 mod isolation;
 mod lifecycle;
 mod macspoof;
