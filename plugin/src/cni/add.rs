@@ -285,7 +285,7 @@ impl Attaching<'_> {
         };
         outside
             .iter()
-            .try_for_each(|address| masquerade.add_pod(address.ip()))
+            .try_for_each(|address| masquerade.add_pod(*address))
     }
 
     /// Puts the pod on the fast path, unless it or the node has none. Says whether it is there.
@@ -377,7 +377,7 @@ impl Attaching<'_> {
                 };
                 addresses
                     .iter()
-                    .try_for_each(|address| masquerade.remove_pod(address.ip()))
+                    .try_for_each(|address| masquerade.remove_pod(*address))
             }
             Made::FastPath(attachment) => {
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {

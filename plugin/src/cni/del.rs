@@ -173,5 +173,5 @@ fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> 
     plan::outside(plan, &attachment.addresses)
         .iter()
         .filter(|_| plan.masquerade)
-        .try_for_each(|address| masquerade.remove_pod(address.ip()))
+        .try_for_each(|address| masquerade.remove_pod(*address))
 }
