@@ -55,11 +55,18 @@ pub(crate) const BENCH: &[Requirement] = &[Requirement {
 }];
 
 /// What the tests run, beyond what the demo and the bench do.
-pub(crate) const TEST: &[Requirement] = &[Requirement {
-    package: "tcpdump",
-    program: "tcpdump",
-    folders: SBIN,
-}];
+pub(crate) const TEST: &[Requirement] = &[
+    Requirement {
+        package: "tcpdump",
+        program: "tcpdump",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "dnsmasq-base",
+        program: "dnsmasq",
+        folders: SBIN,
+    },
+];
 
 /// Makes sure that what `requirements` name is there.
 pub(crate) fn require(requirements: &[&[Requirement]]) -> Result<()> {

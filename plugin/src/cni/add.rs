@@ -110,6 +110,10 @@ impl Attaching<'_> {
         let eth = Interface::in_netns(&*env.ifname, self.mac.to_string(), &*env.netns);
         let eth = result.interface(eth);
 
+        if self.call.ipam_uses_interface() {
+            container::set_up(self.netns, &env.ifname)?;
+            self.wait_for_port(node, &attachment).await?;
+        }
         let mut lease = self.reserve(requested)?;
         fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();

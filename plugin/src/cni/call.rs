@@ -45,6 +45,12 @@ impl Call {
         (!ipam.is_host_local()).then_some(&ipam.kind)
     }
 
+    /// Whether IPAM talks to others through the pod's interface, as a DHCP client does: the interface must work before an
+    /// address is asked for, and until it is given back.
+    pub(super) fn ipam_uses_interface(&self) -> bool {
+        self.external_ipam() == Some("dhcp")
+    }
+
     /// What the node shall look like. For DEL and GC, which must work with ranges that became invalid, those are none.
     pub(super) fn plan(&self) -> Plan {
         plan::plan(&self.conf, self.host_local().ok().flatten().as_ref())

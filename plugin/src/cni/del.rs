@@ -44,8 +44,8 @@ fn container_netns(call: &Call) -> super::Result<Option<Netns>> {
     }
 }
 
-/// Removes everything of an attachment. Every step runs even if an earlier one failed; the address goes last, after the
-/// interface that used it, and what is remembered of the attachment only if nothing is left.
+/// Removes everything of an attachment. Every step runs even if an earlier one failed; what is remembered of the
+/// attachment is removed only if nothing is left.
 pub(super) async fn detach(
     host: &Netlink,
     call: &Call,
@@ -69,12 +69,13 @@ pub(super) async fn detach(
         });
     let steps = [
         leave_fast_path(plan, attachment.as_ref()),
+        release(call, id, Interface::Exists),
         delete_veth(host, plan, id, netns).await,
         detach_programs(plan, attachment.as_ref()),
         forget_neighbours(host, plan, attachment.as_ref()).await,
         delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
-        call.release(id),
+        release(call, id, Interface::Deleted),
     ];
     let failures: Vec<_> = steps.into_iter().filter_map(Result::err).collect();
     let mut failures = failures.into_iter();
@@ -160,6 +161,25 @@ fn delete_mac_check(id: &AttachmentId) -> Result<()> {
         ifname: &id.ifname,
     };
     check.delete()
+}
+
+/// How far a DEL has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Interface {
+    Exists,
+    Deleted,
+}
+
+/// Releases the addresses when it is their turn: after the interface that used them, unless it takes that to do so.
+fn release(call: &Call, id: &AttachmentId, interface: Interface) -> Result<()> {
+    let turn = match call.ipam_uses_interface() {
+        true => Interface::Exists,
+        false => Interface::Deleted,
+    };
+    if interface == turn {
+        return call.release(id);
+    }
+    Ok(())
 }
 
 fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {

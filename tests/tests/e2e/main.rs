@@ -15,6 +15,7 @@ mod firewall;
 mod fixture;
 mod foreign;
 mod ipam;
+mod ipam_dhcp;
 mod ipam_shared;
 mod isolation;
 mod lifecycle;
