@@ -32,9 +32,9 @@ pub fn allocate(
     let ips = match reserve_all(conf, &store, id, requested, &held, &mut taken) {
         Ok(ips) => ips,
         Err(error) => {
-            let released = taken.iter().map(|ip| store.release(*ip).is_ok());
+            let left = taken.iter().filter(|ip| store.release(**ip).is_err());
             // The first failure is the one to report; GC finds what another leaves.
-            if released.fold(true, |all, one| all && one) {
+            if left.count() == 0 {
                 store.note(&held);
             }
             return Err(error);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
@@ -142,13 +142,20 @@ impl Locked {
         parse_ip(content.trim()).ok()
     }
 
-    /// Remembers the address that was reserved last from range set `set`.
+    /// Remembers the address that was reserved last from range set `set`. In place, as a new file would take as long as
+    /// the address's own: if it is left half written, that is where the next search starts, or at the first address.
     pub fn set_last_reserved(&self, set: usize, ip: IpAddr) -> Result<()> {
-        let name = last_reserved_name(set);
+        let (name, content) = (last_reserved_name(set), ip.to_string());
+        let flags = OFlag::O_WRONLY
+            | OFlag::O_CREAT
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_CLOEXEC;
         let write = || -> Result<()> {
-            self.write_temporary(&ip.to_string())?;
-            let dir = self.store.dir();
-            Ok(renameat(dir, TEMPORARY, dir, name.as_str())?)
+            let mode = Mode::from_bits_truncate(0o600);
+            let mut file = File::from(openat(self.store.dir(), name.as_str(), flags, mode)?);
+            file.write_all(content.as_bytes())?;
+            Ok(file.set_len(content.len() as u64)?)
         };
         write().with_context(|| format!("{}: write", self.store.path().join(&name).display()))
     }
