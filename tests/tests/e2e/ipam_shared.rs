@@ -269,7 +269,9 @@ fn without_the_state_of_before_a_reboot_everything_is_still_found() {
     let (_topology, node) = one_node();
     let pod = node.add_pod("pod");
     let ip = pod.ip();
-    fs::remove_dir_all(node.state_dir().join(NETWORK)).expect("remove");
+    // At once, as the watch over new pods may be writing.
+    let state = node.state_dir().join(NETWORK);
+    fs::rename(state, node.directory().join("before")).expect("rename");
     let (_namespace, attachment) = sandbox(&node);
     let duplicate = Attachment {
         container_id: pod.name().to_owned(),
