@@ -11,6 +11,7 @@ pub mod config;
 pub mod conntrack;
 pub mod datapath;
 pub mod demo;
+pub mod dhcp;
 pub mod exec;
 pub mod foreign;
 pub mod icmp;

@@ -55,11 +55,18 @@ pub(crate) const BENCH: &[Requirement] = &[Requirement {
 }];
 
 /// What the tests run, beyond what the demo and the bench do.
-pub(crate) const TEST: &[Requirement] = &[Requirement {
-    package: "tcpdump",
-    program: "tcpdump",
-    folders: SBIN,
-}];
+pub(crate) const TEST: &[Requirement] = &[
+    Requirement {
+        package: "tcpdump",
+        program: "tcpdump",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "dnsmasq-base",
+        program: "dnsmasq",
+        folders: SBIN,
+    },
+];
 
 /// The container runtime that calls the plugin in tests, and what its only image is made of.
 pub(crate) const RUNTIME: &[Requirement] = &[

@@ -117,6 +117,10 @@ impl Attaching<'_> {
             result.interface(Interface::on_host(&*gateway.name, gateway.mac.to_string()));
         }
 
+        if self.call.ipam_uses_interface() {
+            container::set_up(self.netns, &env.ifname)?;
+            self.wait_for_port(node, &attachment).await?;
+        }
         let mut lease = self.reserve(requested)?;
         fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
@@ -255,7 +259,7 @@ impl Attaching<'_> {
     fn reserve(&mut self, requested: &[IpAddr]) -> Result<Lease> {
         let call = self.call;
         if let Some(conf) = self.host_local {
-            let lease = host_local::allocate(conf, &call.id(), requested)?;
+            let lease = host_local::allocate(conf, &call.ipam_index(), &call.id(), requested)?;
             self.made.push(Made::Lease);
             return Ok(lease);
         }
@@ -295,7 +299,7 @@ impl Attaching<'_> {
         };
         outside
             .iter()
-            .try_for_each(|address| masquerade.add_pod(address.ip()))
+            .try_for_each(|address| masquerade.add_pod(*address))
     }
 
     /// Puts the pod on the fast path, unless it or the node has none. Says whether it is there.
@@ -386,7 +390,7 @@ impl Attaching<'_> {
                 };
                 addresses
                     .iter()
-                    .try_for_each(|address| masquerade.remove_pod(address.ip()))
+                    .try_for_each(|address| masquerade.remove_pod(*address))
             }
             Made::FastPath(attachment) => {
                 match Datapath::open(&self.plan.datapath.bpffs, &self.plan.network) {

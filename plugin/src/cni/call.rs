@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -45,9 +45,21 @@ impl Call {
         (!ipam.is_host_local()).then_some(&ipam.kind)
     }
 
+    /// Whether IPAM talks to others through the pod's interface, as a DHCP client does: the interface must work before an
+    /// address is asked for, and until it is given back.
+    pub(super) fn ipam_uses_interface(&self) -> bool {
+        self.external_ipam() == Some("dhcp")
+    }
+
     /// What the node shall look like. For DEL and GC, which must work with ranges that became invalid, those are none.
     pub(super) fn plan(&self) -> Plan {
         plan::plan(&self.conf, self.host_local().ok().flatten().as_ref())
+    }
+
+    /// Where the built-in IPAM may remember who has which addresses until the node reboots.
+    pub(super) fn ipam_index(&self) -> PathBuf {
+        let state = &self.conf.datapath.state_dir;
+        state.join(&self.conf.name).join("ipam")
     }
 
     /// Gives back what IPAM holds for an attachment; nothing held is success.
@@ -55,7 +67,7 @@ impl Call {
         match &self.conf.ipam {
             None => Ok(()),
             Some(ipam) if ipam.is_host_local() => {
-                host_local::release(&ipam.data_dir()?, &self.conf.name, id)
+                host_local::release(&ipam.data_dir()?, &self.conf.name, &self.ipam_index(), id)
             }
             // GC is not about one attachment, as DEL is, and goes to the plugin as GC.
             Some(_) if self.env.command == Command::Gc => Ok(()),

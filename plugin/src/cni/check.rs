@@ -23,7 +23,7 @@ pub(super) fn check(call: &Call) -> super::Result<()> {
     let netns = open_netns(&call.env)?;
     let id = call.id();
     if let Some(ipam) = call.host_local()? {
-        host_local::check(&ipam.data_dir, &plan.network, &id)?;
+        host_local::check(&ipam.data_dir, &plan.network, &call.ipam_index(), &id)?;
     }
     if let Some(kind) = call.external_ipam() {
         call.delegate(kind, "CHECK")?;

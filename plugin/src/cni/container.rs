@@ -82,6 +82,17 @@ pub(super) fn configure(netns: &Netns, ifname: &str, conf: &NetConf, lease: &Lea
     configured.with_context(|| format!("container interface {ifname:?}"))
 }
 
+/// Brings the container's interface up before it has addresses.
+pub(super) fn set_up(netns: &Netns, ifname: &str) -> Result<()> {
+    let up = netns.within(|| {
+        with_netlink(async |container| {
+            let link = container.link(ifname).await?.context("gone")?;
+            container.set_up(link.index).await
+        })
+    });
+    up.with_context(|| format!("container interface {ifname:?}"))
+}
+
 /// The settings that the reference plugin makes before an interface has addresses.
 fn set_sysctls(ifname: &str, conf: &NetConf, lease: &Lease) -> Result<()> {
     if lease.ips.is_empty() {

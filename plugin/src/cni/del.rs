@@ -44,8 +44,8 @@ fn container_netns(call: &Call) -> super::Result<Option<Netns>> {
     }
 }
 
-/// Removes everything of an attachment. Every step runs even if an earlier one failed; the address goes last, after the
-/// interface that used it, and what is remembered of the attachment only if nothing is left.
+/// Removes everything of an attachment. Every step runs even if an earlier one failed; what is remembered of the
+/// attachment is removed only if nothing is left.
 pub(super) async fn detach(
     host: &Netlink,
     call: &Call,
@@ -71,6 +71,7 @@ pub(super) async fn detach(
         });
     let steps = [
         leave_fast_path(plan, attachment.as_ref()),
+        release(call, id, Interface::Exists),
         // Before the kernel is busy with the interface: it would make this wait.
         forget_neighbours(host, plan, attachment.as_ref()).await,
         delete_veth(host, plan, id, attachment.as_ref(), netns).await,
@@ -78,7 +79,7 @@ pub(super) async fn detach(
         delete_mac_check(id),
         leave_masquerade(plan, attachment.as_ref()),
         leave_reference_masquerade(plan, id, attachment.as_ref()),
-        call.release(id),
+        release(call, id, Interface::Deleted),
     ];
     let failures: Vec<_> = steps.into_iter().filter_map(Result::err).collect();
     let mut failures = failures.into_iter();
@@ -171,6 +172,25 @@ fn delete_mac_check(id: &AttachmentId) -> Result<()> {
     check.delete()
 }
 
+/// How far a DEL has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Interface {
+    Exists,
+    Deleted,
+}
+
+/// Releases the addresses when it is their turn: after the interface that used them, unless it takes that to do so.
+fn release(call: &Call, id: &AttachmentId, interface: Interface) -> Result<()> {
+    let turn = match call.ipam_uses_interface() {
+        true => Interface::Exists,
+        false => Interface::Deleted,
+    };
+    if interface == turn {
+        return call.release(id);
+    }
+    Ok(())
+}
+
 fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
     fault!("del-masquerade");
     let Some(attachment) = attachment else {
@@ -182,7 +202,7 @@ fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> 
     plan::outside(plan, &attachment.addresses)
         .iter()
         .filter(|_| plan.masquerade)
-        .try_for_each(|address| masquerade.remove_pod(address.ip()))
+        .try_for_each(|address| masquerade.remove_pod(*address))
 }
 
 /// What the reference plugin made, if it attached the pod; whatever the configuration says by now.

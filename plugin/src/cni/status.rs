@@ -19,7 +19,7 @@ pub(super) fn status(call: &Call) -> Result<()> {
     }
     let unavailable = |why: String| Err(Error::new(Code::NotAvailable, why));
     if let Some(ipam) = &ipam
-        && host_local::free(ipam)? == 0
+        && host_local::is_exhausted(ipam)?
     {
         let network = &plan.network;
         return unavailable(format!(

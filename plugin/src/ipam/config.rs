@@ -1,7 +1,7 @@
 //! The `ipam` object of a configuration, for the allocator that is built in.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
@@ -143,7 +143,9 @@ impl IpamConf {
                 .map(route)
                 .collect::<Result<_>>()?,
             data_dir: data_dir(&raw.data_dir)?,
-            resolv_conf: (!raw.resolv_conf.is_empty()).then(|| raw.resolv_conf.clone().into()),
+            resolv_conf: (!raw.resolv_conf.is_empty())
+                .then(|| absolute("ipam.resolvConf", &raw.resolv_conf))
+                .transpose()?,
         })
     }
 
@@ -169,17 +171,20 @@ impl IpamConf {
     }
 }
 
-/// The directory that `dataDir` names; it must be absolute, for a plugin's working directory means nothing.
+/// The directory that `dataDir` names.
 pub fn data_dir(text: &str) -> Result<PathBuf> {
-    let path = Path::new(if text.is_empty() {
-        DEFAULT_DATA_DIR
-    } else {
-        text
-    });
-    ensure!(
-        path.is_absolute(),
-        "ipam.dataDir {text:?}: not an absolute path"
-    );
+    match text {
+        "" => Ok(DEFAULT_DATA_DIR.into()),
+        text => absolute("ipam.dataDir", text),
+    }
+}
+
+/// A path that says by itself what it names: a plugin's working directory means nothing.
+fn absolute(key: &str, text: &str) -> Result<PathBuf> {
+    let path = Path::new(text);
+    ensure!(path.is_absolute(), "{key} {text:?}: not an absolute path");
+    let upwards = path.components().any(|part| part == Component::ParentDir);
+    ensure!(!upwards, "{key} {text:?}: has \"..\" in it");
     Ok(path.into())
 }
 
@@ -375,14 +380,20 @@ mod tests {
     }
 
     #[test]
-    fn the_data_directory_must_be_absolute() {
+    fn paths_must_be_absolute_and_lead_downwards() {
         assert_eq!(
             conf(json!({"subnet": "10.0.0.0/24"})).unwrap().data_dir,
             Path::new(DEFAULT_DATA_DIR)
         );
-        fails(
-            json!({"subnet": "10.0.0.0/24", "datadir": "networks"}),
-            "ipam.dataDir \"networks\"",
-        );
+        for (key, name) in [("datadir", "dataDir"), ("resolvconf", "resolvConf")] {
+            for (path, why) in [
+                ("networks", "not an absolute path"),
+                ("/a/../b", "has \"..\" in it"),
+            ] {
+                let mut ipam = json!({"subnet": "10.0.0.0/24"});
+                ipam[key] = path.into();
+                fails(ipam, &format!("ipam.{name} {path:?}: {why}"));
+            }
+        }
     }
 }

@@ -1,33 +1,52 @@
 //! The built-in allocator: what the reference host-local plugin does, over the same files.
 //!
-//! An operation holds the lock of the network from start to end. What finds an attachment reads every file.
+//! An operation holds the lock of the network from start to end. `index` is where it remembers who has which addresses, so
+//! that it need not read every file to find an attachment's; where that cannot be written, it does.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::range::RangeSet;
-use super::store::{Locked, Owner, Store};
-use super::{AttachmentId, Exhausted, IpamConf, Lease, LeasedIp, resolv_conf};
+use super::locked::{Held, Locked};
+use super::range::{Range, RangeSet};
+use super::store::{Owner, Store};
+use super::{AttachmentId, Exhausted, IpamConf, Lease, LeasedIp, index::Index, resolv_conf};
 
 /// Reserves one address of each range set, the `requested` ones where they fit; on failure nothing stays reserved.
-pub fn allocate(conf: &IpamConf, id: &AttachmentId, requested: &[IpAddr]) -> Result<Lease> {
+pub fn allocate(
+    conf: &IpamConf,
+    index: &Path,
+    id: &AttachmentId,
+    requested: &[IpAddr],
+) -> Result<Lease> {
     let dns = conf
         .resolv_conf
         .as_deref()
         .map(resolv_conf::read)
         .transpose()?
         .unwrap_or_default();
-    let store = Store::create(&conf.data_dir, &conf.network)?.lock()?;
+    let mut store = Store::create(&conf.data_dir, &conf.network)?.lock(Some(index))?;
+    let held = store.held_by(id)?;
     let mut taken = Vec::new();
-    let ips = reserve_all(conf, &store, id, requested, &mut taken).inspect_err(|_| {
-        for ip in &taken {
-            // The first failure is the one to report; GC finds what this one leaves.
-            let _ = store.release(*ip);
+    let ips = match reserve_all(conf, &store, id, requested, &held, &mut taken) {
+        Ok(ips) => ips,
+        Err(error) => {
+            let left = taken.iter().filter(|ip| store.release(**ip).is_err());
+            // The first failure is the one to report; GC finds what another leaves.
+            if left.count() == 0 {
+                store.note(&held);
+            }
+            return Err(error);
         }
-    })?;
+    };
+    let owner = Owner::from(id);
+    let before = held.ips.into_iter().filter(|_| held.owner == owner);
+    let ips_of_id = before.chain(taken).collect();
+    store.note(&Held {
+        owner,
+        ips: ips_of_id,
+    });
     Ok(Lease {
         ips,
         routes: conf.routes.clone(),
@@ -36,24 +55,38 @@ pub fn allocate(conf: &IpamConf, id: &AttachmentId, requested: &[IpAddr]) -> Res
 }
 
 /// Releases every address of an attachment; works whatever has become of the ranges, and may be repeated.
-pub fn release(data_dir: &Path, network: &str, id: &AttachmentId) -> Result<()> {
+pub fn release(data_dir: &Path, network: &str, index: &Path, id: &AttachmentId) -> Result<()> {
     let Some(store) = Store::open(data_dir, network)? else {
         return Ok(());
     };
-    let store = store.lock()?;
-    for ip in addresses_of(&store.reserved()?, id) {
-        store.release(ip)?;
+    let mut store = store.lock(Some(index))?;
+    let held = store.held_by(id)?;
+    if held.ips.is_empty() {
+        return Ok(());
     }
+    held.ips.iter().try_for_each(|ip| store.release(*ip))?;
+    store.note(&Held {
+        ips: Vec::new(),
+        ..held
+    });
     Ok(())
 }
 
 /// Fails unless an address is reserved for the attachment.
-pub fn check(data_dir: &Path, network: &str, id: &AttachmentId) -> Result<()> {
-    let reserved = Store::open(data_dir, network)?
-        .map(|store| store.reserved())
-        .transpose()?;
-    let found = !addresses_of(&reserved.unwrap_or_default(), id).is_empty();
-    ensure!(found, "network {network}: no address is reserved for {id}");
+pub fn check(data_dir: &Path, network: &str, index: &Path, id: &AttachmentId) -> Result<()> {
+    let missing = || format!("network {network}: no address is reserved for {id}");
+    let store = Store::open(data_dir, network)?.with_context(missing)?;
+    // What a file says is so, whether or not the index is up to date.
+    let noted = Index::open(index).and_then(|index| index.get(&Owner::from(id)));
+    if let Ok(ips) = noted
+        && !ips.is_empty()
+        && store.all_of(&ips, &Owner::from(id))?
+    {
+        return Ok(());
+    }
+    let reserved = store.reserved()?;
+    let found = |(_, owner): &(IpAddr, Owner)| owner.is(id) || owner.is_legacy(id);
+    ensure!(reserved.iter().any(found), missing());
     Ok(())
 }
 
@@ -62,22 +95,31 @@ pub fn gc(data_dir: &Path, network: &str, keep: &[AttachmentId]) -> Result<Vec<I
     let Some(store) = Store::open(data_dir, network)? else {
         return Ok(Vec::new());
     };
+    // It must read every file anyway. If it releases one, the index is made anew, as after another allocator's change.
     store
-        .lock()?
+        .lock(None)?
         .retain(|owner| keep.iter().any(|id| owner.is(id) || owner.is_legacy(id)))
 }
 
-/// How many more attachments find an address in every range set; takes no lock, so it never waits.
-pub fn free(conf: &IpamConf) -> Result<u128> {
-    let reserved = Store::open(&conf.data_dir, &conf.network)?
-        .map(|store| store.reserved())
-        .transpose()?;
-    let reserved = reserved.unwrap_or_default();
-    let free = conf.ranges.iter().map(|set| {
-        let used = reserved.iter().filter(|(ip, _)| set.allocates(*ip)).count();
-        set.capacity().saturating_sub(used as u128)
-    });
-    Ok(free.min().unwrap_or(0))
+/// Whether a range set has no address left; takes no lock, so it never waits.
+pub fn is_exhausted(conf: &IpamConf) -> Result<bool> {
+    let store = Store::open(&conf.data_dir, &conf.network)?;
+    let without_room = |used: &[IpAddr]| {
+        conf.ranges.iter().any(|set| {
+            let used = used.iter().filter(|ip| set.allocates(**ip)).count();
+            used as u128 >= set.capacity()
+        })
+    };
+    let Some(store) = store else {
+        return Ok(without_room(&[]));
+    };
+    if !without_room(&store.addresses()?) {
+        return Ok(false);
+    }
+    // Some files may be empty, and their addresses free.
+    let reserved = store.reserved()?;
+    let used: Vec<IpAddr> = reserved.into_iter().map(|(ip, _)| ip).collect();
+    Ok(without_room(&used))
 }
 
 fn reserve_all(
@@ -85,9 +127,9 @@ fn reserve_all(
     store: &Locked,
     id: &AttachmentId,
     requested: &[IpAddr],
+    held: &Held,
     taken: &mut Vec<IpAddr>,
 ) -> Result<Vec<LeasedIp>> {
-    let reserved = store.reserved()?;
     let mut requested: Vec<IpAddr> = requested.to_vec();
     requested.sort();
     requested.dedup();
@@ -95,13 +137,16 @@ fn reserve_all(
     let mut ips = Vec::new();
     for (i, set) in conf.ranges.iter().enumerate() {
         let wanted = requested.iter().position(|ip| set.range_of(*ip).is_some());
-        let leased = match wanted.map(|at| requested.remove(at)) {
+        let (ip, range) = match wanted.map(|at| requested.remove(at)) {
             Some(ip) => reserve_requested(set, store, id, ip)?,
-            None => reserve_next(set, i, store, id, &reserved)?,
+            None => reserve_next(set, i, store, id, held)?,
         };
-        taken.push(leased.address.ip());
-        store.set_last_reserved(i, leased.address.ip())?;
-        ips.push(leased);
+        taken.push(ip);
+        store.set_last_reserved(i, ip)?;
+        ips.push(LeasedIp {
+            address: range.with_prefix(ip)?,
+            gateway: Some(range.gateway()),
+        });
     }
     if !requested.is_empty() {
         let list: Vec<_> = requested.iter().map(IpAddr::to_string).collect();
@@ -110,12 +155,12 @@ fn reserve_all(
     Ok(ips)
 }
 
-fn reserve_requested(
-    set: &RangeSet,
+fn reserve_requested<'a>(
+    set: &'a RangeSet,
     store: &Locked,
     id: &AttachmentId,
     ip: IpAddr,
-) -> Result<LeasedIp> {
+) -> Result<(IpAddr, &'a Range)> {
     let range = set
         .range_of(ip)
         .with_context(|| format!("requested IP {ip} not in range set {set}"))?;
@@ -123,60 +168,26 @@ fn reserve_requested(
         ip != range.gateway(),
         "requested IP {ip} is subnet's gateway"
     );
-    let address = range.with_prefix(ip)?;
-    ensure!(
-        store.reserve(ip, id)?,
-        "requested IP address {ip} is not available in range set {set}"
-    );
-    Ok(LeasedIp {
-        address,
-        gateway: Some(range.gateway()),
-    })
+    store
+        .reserve(id, [(ip, range)])?
+        .with_context(|| format!("requested IP address {ip} is not available in range set {set}"))
 }
 
-fn reserve_next(
-    set: &RangeSet,
+fn reserve_next<'a>(
+    set: &'a RangeSet,
     index: usize,
     store: &Locked,
     id: &AttachmentId,
-    reserved: &[(IpAddr, Owner)],
-) -> Result<LeasedIp> {
-    let mine = addresses_of(reserved, id);
-    if let Some(ip) = mine.iter().find(|ip| set.range_of(**ip).is_some()) {
+    held: &Held,
+) -> Result<(IpAddr, &'a Range)> {
+    if let Some(ip) = held.ips.iter().find(|ip| set.range_of(**ip).is_some()) {
         bail!("{ip} has been allocated to {id}, duplicate allocation is not allowed");
     }
-    let used: HashSet<IpAddr> = reserved.iter().map(|(ip, _)| *ip).collect();
     let candidates = set.candidates(store.last_reserved(index));
-    for (ip, range) in candidates.filter(|(ip, _)| !used.contains(ip)) {
-        let address = range.with_prefix(ip)?;
-        if store.reserve(ip, id)? {
-            return Ok(LeasedIp {
-                address,
-                gateway: Some(range.gateway()),
-            });
-        }
-    }
-    Err(Exhausted {
-        ranges: set.to_string(),
-    }
-    .into())
-}
-
-/// The addresses of an attachment; files that name only its container count when no other does.
-fn addresses_of(reserved: &[(IpAddr, Owner)], id: &AttachmentId) -> Vec<IpAddr> {
-    let select = |wanted: &dyn Fn(&Owner) -> bool| -> Vec<IpAddr> {
-        reserved
-            .iter()
-            .filter(|(_, owner)| wanted(owner))
-            .map(|(ip, _)| *ip)
-            .collect()
-    };
-    let own = select(&|owner| owner.is(id));
-    if own.is_empty() {
-        select(&|owner| owner.is_legacy(id))
-    } else {
-        own
-    }
+    store.reserve(id, candidates)?.ok_or_else(|| {
+        let ranges = set.to_string();
+        Exhausted { ranges }.into()
+    })
 }
 
 #[cfg(test)]

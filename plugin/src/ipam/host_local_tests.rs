@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,6 +27,15 @@ impl Net {
 
     fn subnet(subnet: &str) -> Self {
         Self::new(json!([[{"subnet": subnet}]]))
+    }
+
+    /// In a directory that exists, as on a node that is set up.
+    fn index(&self) -> PathBuf {
+        self.dir.path().join("ipam")
+    }
+
+    fn allocate(&self, id: &str, ips: &[IpAddr]) -> Result<Lease> {
+        allocate(&self.conf, &self.index(), &attachment(id), ips)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -53,17 +62,17 @@ impl Net {
 
     fn request(&self, id: &str, ips: &[&str]) -> Result<String> {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        let lease = allocate(&self.conf, &attachment(id), &ips)?;
+        let lease = self.allocate(id, &ips)?;
         let text: Vec<_> = lease.ips.iter().map(|ip| ip.address.to_string()).collect();
         Ok(text.join(" "))
     }
 
     fn del(&self, id: &str) {
-        release(&self.conf.data_dir, "net", &attachment(id)).unwrap();
+        release(&self.conf.data_dir, "net", &self.index(), &attachment(id)).unwrap();
     }
 
     fn check(&self, id: &str) -> Result<()> {
-        check(&self.conf.data_dir, "net", &attachment(id))
+        check(&self.conf.data_dir, "net", &self.index(), &attachment(id))
     }
 }
 
@@ -82,7 +91,7 @@ fn fails(result: Result<String>, text: &str) -> anyhow::Error {
 #[test]
 fn the_first_address_is_the_second_of_the_subnet_and_the_files_are_the_references_own() {
     let net = Net::subnet("10.1.2.0/24");
-    let lease = allocate(&net.conf, &attachment("pod"), &[]).unwrap();
+    let lease = net.allocate("pod", &[]).unwrap();
     let expected = LeasedIp {
         address: "10.1.2.2/24".parse().unwrap(),
         gateway: Some("10.1.2.1".parse().unwrap()),
@@ -128,9 +137,9 @@ fn a_corrupt_last_reserved_ip_means_the_start_of_the_range() {
 #[test]
 fn a_full_range_set_is_a_typed_error() {
     let net = Net::subnet("10.1.2.0/30");
-    assert_eq!(free(&net.conf).unwrap(), 1);
+    assert!(!is_exhausted(&net.conf).unwrap());
     net.add("a").unwrap();
-    assert_eq!(free(&net.conf).unwrap(), 0);
+    assert!(is_exhausted(&net.conf).unwrap());
     let error = fails(
         net.add("b"),
         "no IP addresses available in range set: 10.1.2.1-10.1.2.2",
@@ -171,7 +180,7 @@ fn every_range_set_gives_one_address_in_order() {
 fn an_exhausted_second_set_gives_the_first_address_back() {
     let net = Net::new(json!([[{"subnet": "10.1.2.0/24"}], [{"subnet": "10.1.3.0/30"}]]));
     net.add("a").unwrap();
-    assert_eq!(free(&net.conf).unwrap(), 0);
+    assert!(is_exhausted(&net.conf).unwrap());
     fails(net.add("b"), "range set: 10.1.3.1-10.1.3.2");
     assert!(!net.files().contains(&"10.1.2.3".into()));
 }
@@ -295,7 +304,7 @@ fn white_space_around_the_content_does_not_matter() {
 fn an_empty_file_is_a_free_address() {
     let net = Net::subnet("10.1.2.0/30");
     net.put("10.1.2.2", "");
-    assert_eq!(free(&net.conf).unwrap(), 1);
+    assert!(!is_exhausted(&net.conf).unwrap());
     assert_eq!(net.add("a").unwrap(), "10.1.2.2/30");
     net.del("a");
     net.put("10.1.2.2", "");
@@ -337,7 +346,7 @@ fn a_network_directory_that_is_a_link_is_refused() {
         network: "../x".into(),
         ..net.conf.clone()
     };
-    assert!(allocate(&escaping, &attachment("a"), &[]).is_err());
+    assert!(allocate(&escaping, &net.index(), &attachment("a"), &[]).is_err());
 }
 
 #[test]
@@ -365,17 +374,17 @@ fn gc_keeps_only_the_listed_attachments() {
 }
 
 #[test]
-fn counting_free_addresses_does_not_wait_for_the_lock() {
-    let net = Net::subnet("10.1.2.0/24");
-    assert_eq!(free(&net.conf).unwrap(), 253);
+fn looking_for_room_does_not_wait_for_the_lock() {
+    let net = Net::subnet("10.1.2.0/30");
+    assert!(!is_exhausted(&net.conf).unwrap());
     net.add("a").unwrap();
-    let _held = Store::create(&net.conf.data_dir, "net")
-        .unwrap()
-        .lock()
-        .unwrap();
-    let start = Instant::now();
-    assert_eq!(free(&net.conf).unwrap(), 252);
-    assert!(start.elapsed() < Duration::from_millis(500));
+    let store = Store::create(&net.conf.data_dir, "net").unwrap();
+    let _held = store.lock(None).unwrap();
+    let (done, waited) = std::sync::mpsc::channel();
+    let conf = net.conf.clone();
+    std::thread::spawn(move || done.send(is_exhausted(&conf)).unwrap());
+    let exhausted = waited.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(exhausted.unwrap());
 }
 
 #[test]
@@ -384,15 +393,14 @@ fn the_lock_is_the_one_that_flock_takes() {
     net.add("a").unwrap();
     let file = fs::File::open(net.path("lock")).unwrap();
     let theirs = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
-    let (conf, (done, waited)) = (net.conf.clone(), std::sync::mpsc::channel());
-    let ours = std::thread::spawn(move || {
-        allocate(&conf, &attachment("b"), &[]).unwrap();
-        done.send(()).unwrap();
+    let (done, waited) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send(net.add("b")).unwrap());
+        assert!(waited.recv_timeout(Duration::from_millis(200)).is_err());
+        drop(theirs);
+        let added = waited.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(added.unwrap(), "10.1.2.3/24");
     });
-    assert!(waited.recv_timeout(Duration::from_millis(200)).is_err());
-    drop(theirs);
-    waited.recv_timeout(Duration::from_secs(10)).unwrap();
-    ours.join().unwrap();
 }
 
 #[test]
@@ -416,6 +424,6 @@ fn dns_comes_from_the_named_file() {
     fails(net.add("a"), "resolv.conf: read");
     assert!(!net.path("").exists());
     fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
-    let lease = allocate(&net.conf, &attachment("a"), &[]).unwrap();
+    let lease = net.allocate("a", &[]).unwrap();
     assert_eq!(lease.dns.nameservers, ["192.0.2.1"]);
 }

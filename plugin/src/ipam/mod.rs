@@ -6,6 +6,9 @@ pub mod address;
 pub mod config;
 pub mod delegate;
 pub mod host_local;
+mod index;
+mod locked;
+mod path;
 pub mod range;
 pub mod resolv_conf;
 pub mod store;
@@ -18,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{IpamConf, RawIpam, RawRange};
 pub use delegate::{Delegate, DelegateError};
-pub use host_local::{allocate, check, free, gc, release};
+pub use host_local::{allocate, check, gc, is_exhausted, release};
+pub use locked::Locked;
 
 /// One interface of one container: what an address is reserved for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,17 +1,23 @@
 //! Reads a file in the form of `resolv.conf(5)`.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Dns;
+use super::{Dns, path};
+
+/// The resolver of the GNU C library has room for a search list and three servers; this is hundreds of each.
+const MAX_LEN: u64 = 64 << 10;
 
 /// Reads the four directives that CNI has a place for.
+///
+/// # Errors
+///
+/// There is no regular file of at most 64 KiB, or the way to it leads over somebody else's symbolic link.
 pub fn read(path: &Path) -> Result<Dns> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("resolvConf {}: read", path.display()))?;
-    Ok(parse(&text))
+    let content = path::read_file(path, MAX_LEN)
+        .with_context(|| format!("resolvConf {}: read", path.display()))?;
+    Ok(parse(&String::from_utf8_lossy(&content)))
 }
 
 fn parse(text: &str) -> Dns {

@@ -1,8 +1,9 @@
 //! The commands that make up a transaction, in nft's JSON.
 //!
 //! Of IPv4 and IPv6 each, a table has these sets: `pods`, whose packets are masqueraded; `addresses`, the same
-//! for single pods, which survive a replacement; `cluster`, towards which nothing is. Both families are there
-//! even without CIDRs, as a pod of external IPAM may have an address of either.
+//! for single pods, which survive a replacement; `subnets`, what each of these reaches without a router; `cluster`,
+//! towards which nothing is. Both families are there even without CIDRs, as a pod of external IPAM may have an address
+//! of either.
 
 use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
@@ -23,7 +24,7 @@ use crate::hash::fnv1a;
 pub(super) const FINGERPRINT_SET: &str = "applied";
 
 /// Goes into the fingerprint; to be raised when the table changes for the same CIDRs.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 
 const CHAIN: &str = "postrouting";
 
@@ -93,22 +94,33 @@ impl<'a> Batch<'a> {
             self.add(NfListObject::Set(Box::new(
                 self.set(family.name("addresses"), family.set_type),
             )));
-            for sources in ["pods", "addresses"] {
-                self.add(NfListObject::Rule(self.rule(family, sources)));
-            }
+            self.add(self.subnets(family));
+            self.add(NfListObject::Rule(self.rule(family, "pods", None)));
+            let elsewhere = family.outside_own_subnet();
+            self.add(NfListObject::Rule(self.rule(
+                family,
+                "addresses",
+                Some(elsewhere),
+            )));
         }
         self
     }
 
-    pub(super) fn add_address(mut self, ip: IpAddr) -> Self {
-        self.add(self.address(ip));
+    pub(super) fn add_address(mut self, address: IpNetwork) -> Self {
+        self.elements(address)
+            .into_iter()
+            .for_each(|element| self.add(element));
         self
     }
 
-    pub(super) fn remove_address(mut self, ip: IpAddr) -> Self {
-        // Deleting what is not there fails; adding what is there does not.
-        self.add(self.address(ip));
-        self.commands.push(NfCmd::Delete(self.address(ip)));
+    pub(super) fn remove_address(mut self, address: IpNetwork) -> Self {
+        // A table of a former layout, which no ADD has replaced yet, has no such set.
+        self.add(self.subnets(Family::of(address.ip())));
+        for element in self.elements(address) {
+            // Deleting what is not there fails; adding what is there does not.
+            self.add(element.clone());
+            self.commands.push(NfCmd::Delete(element));
+        }
         self
     }
 
@@ -176,34 +188,46 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn address(&self, ip: IpAddr) -> NfListObject<'a> {
-        let family = if ip.is_ipv4() {
-            &FAMILIES[0]
-        } else {
-            &FAMILIES[1]
-        };
-        NfListObject::Element(Element {
-            family: NfFamily::INet,
-            table: self.table.into(),
-            name: family.name("addresses").into(),
-            elem: vec![Expression::String(ip.to_string().into())].into(),
+    /// Pairs of a single pod's address and its subnet.
+    fn subnets(&self, family: &Family) -> NfListObject<'a> {
+        NfListObject::Set(Box::new(Set {
+            set_type: SetTypeValue::Concatenated(vec![family.set_type; 2].into()),
+            flags: Some(HashSet::from([SetFlag::Interval])),
+            ..self.set(family.name("subnets"), family.set_type)
+        }))
+    }
+
+    /// What the sets hold about a single pod.
+    fn elements(&self, address: IpNetwork) -> [NfListObject<'a>; 2] {
+        let family = Family::of(address.ip());
+        let ip = Expression::String(address.ip().to_string().into());
+        let subnet = prefix(address.network().to_string(), address.prefix().into());
+        let pair = Expression::Named(NamedExpression::Concat(vec![ip.clone(), subnet]));
+        [("addresses", ip), ("subnets", pair)].map(|(set, element)| {
+            NfListObject::Element(Element {
+                family: NfFamily::INet,
+                table: self.table.into(),
+                name: family.name(set).into(),
+                elem: vec![element].into(),
+            })
         })
     }
 
-    fn rule(&self, family: &Family, sources: &str) -> Rule<'a> {
+    fn rule(&self, family: &Family, sources: &str, only: Option<Statement<'a>>) -> Rule<'a> {
         let in_set = |set: &str| Expression::String(format!("@{}", family.name(set)).into());
         let (group, length) = family.multicast;
+        let mut statements = vec![
+            family.matches("saddr", Operator::EQ, in_set(sources)),
+            family.matches("daddr", Operator::NEQ, in_set("cluster")),
+            family.matches("daddr", Operator::NEQ, prefix(group.to_owned(), length)),
+        ];
+        statements.extend(only);
+        statements.push(Statement::Masquerade(None));
         Rule {
             family: NfFamily::INet,
             table: self.table.into(),
             chain: CHAIN.into(),
-            expr: vec![
-                family.matches("saddr", Operator::EQ, in_set(sources)),
-                family.matches("daddr", Operator::NEQ, in_set("cluster")),
-                family.matches("daddr", Operator::NEQ, prefix(group.to_owned(), length)),
-                Statement::Masquerade(None),
-            ]
-            .into(),
+            expr: statements.into(),
             comment: Some("beeline: pods leave the cluster with the node's address".into()),
             ..Rule::default()
         }
@@ -211,6 +235,13 @@ impl<'a> Batch<'a> {
 }
 
 impl Family {
+    fn of(ip: IpAddr) -> &'static Self {
+        match ip {
+            IpAddr::V4(_) => &FAMILIES[0],
+            IpAddr::V6(_) => &FAMILIES[1],
+        }
+    }
+
     fn name(&self, set: &str) -> String {
         format!("{set}{}", self.suffix)
     }
@@ -225,12 +256,27 @@ impl Family {
         op: Operator,
         right: Expression<'a>,
     ) -> Statement<'a> {
+        let left = self.field(field);
+        Statement::Match(Match { left, right, op })
+    }
+
+    /// What a pod sends to its own subnet comes to this point too, where bridged packets pass netfilter. Neighbours
+    /// must see who it is, as the reference has it.
+    fn outside_own_subnet<'a>(&self) -> Statement<'a> {
+        let pair = vec![self.field("saddr"), self.field("daddr")];
+        Statement::Match(Match {
+            left: Expression::Named(NamedExpression::Concat(pair)),
+            right: Expression::String(format!("@{}", self.name("subnets")).into()),
+            op: Operator::NEQ,
+        })
+    }
+
+    fn field<'a>(&self, field: &'static str) -> Expression<'a> {
         let field = PayloadField {
             protocol: self.protocol.into(),
             field: field.into(),
         };
-        let left = Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)));
-        Statement::Match(Match { left, right, op })
+        Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
     }
 }
 

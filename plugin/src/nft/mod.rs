@@ -4,8 +4,6 @@
 //! Masquerading is one table a network, for what pods send out of the cluster. What the table says depends on the network's CIDRs only, not on its pods, so an ADD on a node that is set up
 //! finds it in place with one netlink request. Only changes run a child process, `nft`, each as one transaction.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 
@@ -56,21 +54,22 @@ impl Masquerade<'_> {
             .with_context(|| format!("nftables table {table:?}: apply"))
     }
 
-    /// Masquerades a pod outside the CIDRs, as external IPAM may give it any address; needs an applied table.
-    pub fn add_pod(&self, ip: IpAddr) -> Result<()> {
+    /// Masquerades a pod outside the CIDRs, as external IPAM may give it any address, except towards its own subnet;
+    /// needs an applied table.
+    pub fn add_pod(&self, address: IpNetwork) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).add_address(ip).into_objects())
-            .with_context(|| format!("nftables table {table:?}: add {ip}"))
+        run(Batch::new(&table).add_address(address).into_objects())
+            .with_context(|| format!("nftables table {table:?}: add {address}"))
     }
 
     /// Undoes [`add_pod`](Self::add_pod); not added, or no table, is success.
-    pub fn remove_pod(&self, ip: IpAddr) -> Result<()> {
+    pub fn remove_pod(&self, address: IpNetwork) -> Result<()> {
         if !self.exists()? {
             return Ok(());
         }
         let table = self.table();
-        run(Batch::new(&table).remove_address(ip).into_objects())
-            .with_context(|| format!("nftables table {table:?}: remove {ip}"))
+        run(Batch::new(&table).remove_address(address).into_objects())
+            .with_context(|| format!("nftables table {table:?}: remove {address}"))
     }
 
     /// Deletes the network's table; already gone is success.

@@ -60,7 +60,7 @@ fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
             networks(&["10.244.0.0/16", "10.244.1.0/24"]),
         );
         masquerade.apply(&old, &old)?;
-        for ip in ["10.9.9.9", "fd09::9"] {
+        for ip in ["10.9.9.9/24", "fd09::9/64"] {
             masquerade.add_pod(ip.parse()?)?;
             masquerade.add_pod(ip.parse()?)?;
         }
@@ -86,6 +86,13 @@ fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
             once.contains("set addresses6 { type ipv6_addr elements = { fd09::9 } }"),
             "{once}"
         );
+        for subnets in [
+            "set subnets4 { type ipv4_addr . ipv4_addr flags interval elements = { 10.9.9.9 . 10.9.9.0/24 } }",
+            "set subnets6 { type ipv6_addr . ipv6_addr flags interval elements = { fd09::9 . fd09::/64 } }",
+            "ip daddr != 224.0.0.0/4 ip saddr . ip daddr != @subnets4 masquerade",
+        ] {
+            ensure!(once.contains(subnets), "no {subnets:?} in {once}");
+        }
         assert_eq!(once.matches("masquerade").count(), 4);
         Ok(())
     });
@@ -95,13 +102,25 @@ fn applying_again_replaces_the_cidrs_and_keeps_single_pods() {
 fn a_single_pod_can_be_removed_twice() {
     isolated(|| {
         let masquerade = Masquerade { network: "pods" };
-        masquerade.remove_pod("10.9.9.9".parse()?)?;
+        masquerade.remove_pod("10.9.9.9/24".parse()?)?;
         masquerade.apply(&networks(&["10.244.1.0/24"]), &[])?;
-        masquerade.add_pod("10.9.9.9".parse()?)?;
-        masquerade.remove_pod("10.9.9.9".parse()?)?;
-        masquerade.remove_pod("10.9.9.9".parse()?)?;
+        masquerade.add_pod("10.9.9.9/24".parse()?)?;
+        masquerade.remove_pod("10.9.9.9/24".parse()?)?;
+        masquerade.remove_pod("10.9.9.9/24".parse()?)?;
         let table = nft(&["list", "table", "inet", "beeline-pods"])?;
-        ensure!(!table.contains("10.9.9.9"), "{table}");
+        ensure!(!table.contains("10.9.9"), "{table}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_single_pod_can_be_removed_from_a_table_that_an_older_version_made() {
+    isolated(|| {
+        nft(&["add table inet beeline-pods; \
+             add set inet beeline-pods addresses4 { type ipv4_addr; elements = { 10.9.9.9 }; }"])?;
+        Masquerade { network: "pods" }.remove_pod("10.9.9.9/24".parse()?)?;
+        let table = nft(&["list", "table", "inet", "beeline-pods"])?;
+        ensure!(!table.contains("10.9.9"), "{table}");
         Ok(())
     });
 }
@@ -161,12 +180,12 @@ fn a_table_can_be_deleted_twice_and_leaves_other_networks_alone() {
 fn a_pod_without_a_table_is_an_error_that_quotes_nft() {
     isolated(|| {
         let error = Masquerade { network: "none" }
-            .add_pod("10.9.9.9".parse()?)
+            .add_pod("10.9.9.9/24".parse()?)
             .unwrap_err();
         let text = format!("{error:#}");
         ensure!(
             text.starts_with(
-                "nftables table \"beeline-none\": add 10.9.9.9: nft: exit status: 1: "
+                "nftables table \"beeline-none\": add 10.9.9.9/24: nft: exit status: 1: "
             ),
             "{text}"
         );

@@ -8,6 +8,7 @@
 //! macs/<cid>:<ifname>           the MAC that its interface was given since its ADD
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
+//! ipam/                         the index of the built-in IPAM
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
@@ -302,7 +303,7 @@ impl Store {
     /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one. What is not of the store
     /// stays, and so does the directory then.
     pub fn remove(&self, lock: Lock) -> Result<()> {
-        for directory in ["attachments", "slow", "macs"].map(|name| self.root.join(name)) {
+        for directory in ["attachments", "slow", "macs", "ipam"].map(|name| self.root.join(name)) {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 remove(&entry.path())?;
             }

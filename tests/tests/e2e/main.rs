@@ -4,6 +4,7 @@
 
 mod adopt;
 mod bridge;
+mod call;
 mod chain;
 mod clsact;
 mod connectivity;
@@ -15,6 +16,9 @@ mod faults;
 mod firewall;
 mod fixture;
 mod foreign;
+mod ipam;
+mod ipam_dhcp;
+mod ipam_shared;
 mod isolation;
 mod joining;
 mod kills;

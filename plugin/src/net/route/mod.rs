@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     route::{RouteAttribute, RouteHeader, RouteMessage},
@@ -121,12 +121,10 @@ impl Route {
 }
 
 impl Netlink {
-    /// Adds a route; one with the same destination, priority and table is an error (EEXIST).
+    /// Adds a route, also beside others with the same destination, priority and table that have other next hops; the same
+    /// once more is an error (EEXIST).
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        let added = self.request(
-            RouteNetlinkMessage::NewRoute(route.message()),
-            NLM_F_CREATE | NLM_F_EXCL,
-        );
+        let added = self.request(RouteNetlinkMessage::NewRoute(route.message()), NLM_F_CREATE);
         added
             .await
             .map(drop)
