@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use beeline::{datapath::Datapath, node::Store};
 
-use crate::{config::NETWORK, node::Node, runtime::Attachment};
+use crate::{config::NETWORK, node::Node};
 
 /// Far longer than a pod takes on a busy machine.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -39,9 +39,8 @@ pub fn counters(node: &Node) -> Result<BTreeMap<String, u64>> {
 }
 
 /// Waits until a pod is on the path that it is to stay on; returns how long that took.
-pub fn settle(node: &Node, attachment: &Attachment) -> Result<Duration> {
+pub fn settle(node: &Node, container_id: &str, ifname: &str) -> Result<Duration> {
     let start = Instant::now();
-    let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
     for network in fs::read_dir(node.state_dir())? {
         let store = Store::at(network?.path());
         while store.is_joining(container_id, ifname)? {

@@ -188,7 +188,7 @@ impl Node {
 
     /// Makes a pod by executing the plugin.
     pub fn try_add_pod(self: &Arc<Self>, name: &str) -> Result<Pod> {
-        Pod::create(self, name, Value::Null)
+        Pod::create(self, &self.runtime(), name, Value::Null)
     }
 
     /// Makes a pod by executing the plugin; panics if that fails.
@@ -201,14 +201,14 @@ impl Node {
     /// Makes a pod that is on the path that its ADD left it on, and may change it at any time; panics if that fails.
     #[track_caller]
     pub fn add_new_pod(self: &Arc<Self>, name: &str) -> Pod {
-        Pod::attach(self, name, Value::Null)
+        Pod::create(self, &self.runtime().at_once(), name, Value::Null)
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 
     /// Makes a pod that wants something of the plugins that have the capability; panics if that fails.
     #[track_caller]
     pub fn add_pod_with(self: &Arc<Self>, name: &str, capabilities: Value) -> Pod {
-        Pod::create(self, name, capabilities)
+        Pod::create(self, &self.runtime(), name, capabilities)
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 

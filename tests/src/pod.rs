@@ -9,13 +9,12 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use crate::datapath;
 use crate::icmp::{self, Echo, Ping};
 use crate::netns::Namespace;
 use crate::node::{Node, of_family};
 use crate::outcome::Outcome;
 use crate::plan::Family;
-use crate::runtime::Attachment;
+use crate::runtime::{Attachment, Runtime};
 
 /// A pod with an address; detached and removed on drop.
 #[derive(Debug)]
@@ -33,22 +32,19 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Attaches one, and waits until it is on its path.
-    pub(crate) fn create(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
-        let pod = Self::attach(node, name, capabilities)?;
-        datapath::settle(node, pod.attachment())?;
-        Ok(pod)
-    }
-
-    /// Attaches one, that may be about to change its path.
-    pub(crate) fn attach(node: &Arc<Node>, name: &str, capabilities: Value) -> Result<Self> {
+    pub(crate) fn create(
+        node: &Arc<Node>,
+        runtime: &Runtime<'_>,
+        name: &str,
+        capabilities: Value,
+    ) -> Result<Self> {
         let namespace =
             Namespace::create(&format!("{}-{name}", node.name()), node.families().ipv6())?;
         let attachment = Attachment {
             capabilities,
             ..Attachment::new(namespace.name(), namespace.path())
         };
-        let outcome = node.runtime().add(&attachment)?.success()?;
+        let outcome = runtime.add(&attachment)?.success()?;
         let unusable = || format!("ADD: cannot use the result {}", outcome.stdout);
         let (ips, gateways) = addresses(&outcome.stdout).with_context(unusable)?;
         let mac = mac(&outcome.stdout, &namespace.path()).with_context(unusable)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::config::{CONFLIST, single};
+use crate::datapath;
 use crate::exec;
 use crate::node::Node;
 use crate::outcome::Outcome;
@@ -53,11 +54,24 @@ impl Attachment {
 #[derive(Debug)]
 pub struct Runtime<'a> {
     node: &'a Node,
+    settles: bool,
 }
 
 impl<'a> Runtime<'a> {
     pub(crate) fn new(node: &'a Node) -> Self {
-        Self { node }
+        Self {
+            node,
+            settles: true,
+        }
+    }
+
+    /// Returns from ADDs at once, and leaves pods on the path that these left them on; by default it waits until they are
+    /// on the path that they are to stay on.
+    pub fn at_once(self) -> Self {
+        Self {
+            settles: false,
+            ..self
+        }
     }
 
     /// Attaches: each plugin in order gets the result of the one before. Stops at the first failure.
@@ -79,6 +93,7 @@ impl<'a> Runtime<'a> {
             result = outcome.stdout.clone();
             last = Some(outcome);
         }
+        self.settle(&attachment.container_id, &attachment.ifname)?;
         last.context("a list without plugins")
     }
 
@@ -151,6 +166,30 @@ impl<'a> Runtime<'a> {
 
     /// Executes a plugin in the node's namespace with exactly this environment, and PATH.
     pub fn exec(
+        &self,
+        program: &Path,
+        environment: &[(&str, &str)],
+        stdin: &[u8],
+    ) -> Result<Outcome> {
+        let outcome = self.execute(program, environment, stdin)?;
+        let variable = |wanted| {
+            let mut variables = environment.iter().filter(|(name, _)| *name == wanted);
+            variables.next().map_or("", |(_, value)| value)
+        };
+        if variable("CNI_COMMAND") == "ADD" && outcome.is_success() {
+            self.settle(variable("CNI_CONTAINERID"), variable("CNI_IFNAME"))?;
+        }
+        Ok(outcome)
+    }
+
+    fn settle(&self, container_id: &str, ifname: &str) -> Result<()> {
+        if self.settles {
+            datapath::settle(self.node, container_id, ifname)?;
+        }
+        Ok(())
+    }
+
+    fn execute(
         &self,
         program: &Path,
         environment: &[(&str, &str)],
@@ -250,7 +289,7 @@ impl<'a> Runtime<'a> {
         if !config.is_null() {
             stdin["runtimeConfig"] = config;
         }
-        self.exec(&program, &environment, stdin.to_string().as_bytes())
+        self.execute(&program, &environment, stdin.to_string().as_bytes())
     }
 
     fn list(&self) -> Result<Value> {

@@ -218,6 +218,7 @@ impl Subject {
         Ok(self
             .node
             .runtime()
+            .at_once()
             .add(&sandbox.attachment)?
             .success()?
             .elapsed)
@@ -233,7 +234,12 @@ impl Subject {
         if self.node.plugin().is_reference() {
             return Ok(None);
         }
-        datapath::settle(&self.node, &sandbox.attachment).map(Some)
+        let Attachment {
+            container_id,
+            ifname,
+            ..
+        } = &sandbox.attachment;
+        datapath::settle(&self.node, container_id, ifname).map(Some)
     }
 
     /// ADD of all pods, then DEL of all, so many at a time.

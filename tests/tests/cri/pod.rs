@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use beeline_tests::datapath;
-use beeline_tests::runtime::Attachment;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, LinuxContainerConfig, LinuxContainerSecurityContext,
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
@@ -69,8 +68,7 @@ impl Pod {
     #[track_caller]
     pub(crate) fn with(containerd: &Containerd, config: &PodSandboxConfig) -> Self {
         let pod = Self::try_with(containerd.client(), config).and_then(|pod| {
-            let attachment = Attachment::new(pod.sandbox(), "");
-            datapath::settle(containerd.node(), &attachment).map(|_| pod)
+            datapath::settle(containerd.node(), pod.sandbox(), "eth0").map(|_| pod)
         });
         pod.unwrap_or_else(|error| panic!("{}: pod: {error:#}", containerd.node().name()))
     }

@@ -44,7 +44,8 @@ fn counted(node: &Node, counter: &str) -> u64 {
 }
 
 fn await_fast(node: &Arc<Node>, pod: &Pod) {
-    settle(node, pod.attachment()).expect("fast");
+    let attachment = pod.attachment();
+    settle(node, &attachment.container_id, &attachment.ifname).expect("fast");
     assert_path(node, pod, "fast");
 }
 
