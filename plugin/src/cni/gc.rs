@@ -49,7 +49,8 @@ fn collect_addresses(call: &Call, valid: &[AttachmentId]) -> Result<()> {
     match &call.conf.ipam {
         None => Ok(()),
         Some(ipam) if ipam.is_host_local() => {
-            host_local::gc(&ipam.data_dir()?, &call.conf.name, valid).map(drop)
+            let index = call.ipam_index();
+            host_local::gc(&ipam.data_dir()?, &call.conf.name, &index, valid).map(drop)
         }
         Some(ipam) => call.delegate(&ipam.kind, "GC").map(drop),
     }

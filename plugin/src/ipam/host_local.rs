@@ -60,6 +60,7 @@ pub fn release(data_dir: &Path, network: &str, index: &Path, id: &AttachmentId) 
         return Ok(());
     };
     let mut store = store.lock(Some(index))?;
+    store.sweep()?;
     let held = store.held_by(id)?;
     if held.ips.is_empty() {
         return Ok(());
@@ -91,14 +92,25 @@ pub fn check(data_dir: &Path, network: &str, index: &Path, id: &AttachmentId) ->
 }
 
 /// Releases the addresses of every attachment that is not in `keep`, and says which those were.
-pub fn gc(data_dir: &Path, network: &str, keep: &[AttachmentId]) -> Result<Vec<IpAddr>> {
-    let Some(store) = Store::open(data_dir, network)? else {
+pub fn gc(
+    data_dir: &Path,
+    network: &str,
+    index: &Path,
+    keep: &[AttachmentId],
+) -> Result<Vec<IpAddr>> {
+    let open = || Store::open(data_dir, network);
+    let Some(store) = open()? else {
         return Ok(Vec::new());
     };
-    // It must read every file anyway. If it releases one, the index is made anew, as after another allocator's change.
-    store
+    // It must read every file anyway.
+    let released = store
         .lock(None)?
-        .retain(|owner| keep.iter().any(|id| owner.is(id) || owner.is_legacy(id)))
+        .retain(|owner| keep.iter().any(|id| owner.is(id) || owner.is_legacy(id)))?;
+    if let Some(store) = open()?.filter(|_| !released.is_empty()) {
+        // Makes the index anew.
+        store.lock(Some(index))?;
+    }
+    Ok(released)
 }
 
 /// Whether a range set has no address left; takes no lock, so it never waits.

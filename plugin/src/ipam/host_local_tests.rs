@@ -359,16 +359,16 @@ fn gc_keeps_only_the_listed_attachments() {
     net.put("10.1.2.101", "gone");
     net.put("10.1.2.102", "");
     let keep = [attachment("a/eth0"), attachment("old/eth0")];
-    let released = gc(&net.conf.data_dir, "net", &keep).unwrap();
+    let released = gc(&net.conf.data_dir, "net", &net.index(), &keep).unwrap();
     assert_eq!(released.len(), 4);
     assert_eq!(
         net.files(),
         ["10.1.2.100", "10.1.2.2", "last_reserved_ip.0", "lock"]
     );
-    gc(&net.conf.data_dir, "net", &[]).unwrap();
+    gc(&net.conf.data_dir, "net", &net.index(), &[]).unwrap();
     assert_eq!(net.files(), ["last_reserved_ip.0", "lock"]);
     assert_eq!(
-        gc(&net.conf.data_dir, "never", &[]).unwrap(),
+        gc(&net.conf.data_dir, "never", &net.index(), &[]).unwrap(),
         Vec::<IpAddr>::new()
     );
 }

@@ -129,6 +129,12 @@ impl Locked {
             .with_context(|| format!("address {name}"))
     }
 
+    /// Removes what a plugin that was killed has left.
+    pub fn sweep(&self) -> Result<()> {
+        let swept = self.unlink(TEMPORARY);
+        swept.with_context(|| format!("{}: remove", self.store.path().join(TEMPORARY).display()))
+    }
+
     /// Releases an address; already released is success.
     pub fn release(&self, ip: IpAddr) -> Result<()> {
         let name = ip.to_string();

@@ -8,8 +8,10 @@ mod errors;
 mod host_ports;
 mod node_ports;
 
+use std::io::ErrorKind::AddrInUse;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use beeline_tests::datapath::{TO_PEER, TO_POD, growth};
 use beeline_tests::netns::Namespace;
@@ -38,10 +40,20 @@ impl Server {
     /// Starts one inside a namespace; port 0 is any.
     #[track_caller]
     fn start(namespace: &Namespace, protocol: Protocol, at: SocketAddr) -> Self {
-        let server = namespace.within(|| match protocol {
+        let bind = || match protocol {
             Protocol::Tcp => TcpListener::bind(at).map(Self::Tcp),
             Protocol::Udp => UdpSocket::bind(at).map(Self::Udp),
-        });
+        };
+        let deadline = Instant::now() + TIMEOUT;
+        let server = loop {
+            match namespace.within(bind) {
+                // A child of another test may have a former server's socket until it executes its program.
+                Err(error) if error.kind() == AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                server => break server,
+            }
+        };
         let server = server.unwrap_or_else(|e| panic!("{} {at}: {e}", namespace.name()));
         if let Self::Udp(socket) = &server {
             socket.set_read_timeout(Some(TIMEOUT)).expect("timeout");
