@@ -110,15 +110,15 @@ fn set_sysctls(ifname: &str, conf: &NetConf, lease: &Lease) -> Result<()> {
         return Ok(());
     }
     for interface in ["lo", ifname] {
-        sysctl::ensure(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
     }
     prefer(&key("ndisc_notify"), "1");
-    sysctl::ensure(&key("keep_addr_on_down"), "1")
+    sysctl::set(&key("keep_addr_on_down"), "1")
 }
 
 /// Makes a setting that a pod works without, where `/proc/sys` can be written.
 fn prefer(key: &str, value: &str) {
-    if let Err(error) = sysctl::ensure_if_there(key, value) {
+    if let Err(error) = sysctl::set_if_there(key, value) {
         tracing::warn!("{error:#}");
     }
 }

@@ -1,6 +1,10 @@
 //! Kernel parameters of the calling thread's network namespace.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write as _},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 
@@ -20,22 +24,39 @@ pub fn ensure(key: &str, value: &str) -> Result<()> {
     if get(key)? == value {
         return Ok(());
     }
-    fs::write(Path::new(ROOT).join(key), value)
-        .with_context(|| format!("sysctl {key}: write {value:?}"))
+    write(key, value).with_context(|| format!("sysctl {key}: write {value:?}"))
 }
 
-/// Makes a parameter have a value, if this kernel has the parameter: without IPv6 it has none of that family.
-pub fn ensure_if_there(key: &str, value: &str) -> Result<()> {
-    if Path::new(ROOT).join(key).exists() {
-        ensure(key, value)
-    } else {
-        Ok(())
+/// Makes a parameter of a new interface have a value, without a look at what it has: to find a parameter, the kernel goes
+/// by those of the same name in all namespaces, hence once is better than twice.
+///
+/// A `/proc/sys` that is read-only does not matter here either if the value is already right.
+pub fn set(key: &str, value: &str) -> Result<()> {
+    match write(key, value) {
+        Err(_) if get(key)? == value => Ok(()),
+        written => written.with_context(|| format!("sysctl {key}: write {value:?}")),
     }
+}
+
+/// The same, if this kernel has the parameter: without IPv6 it has none of that family.
+pub fn set_if_there(key: &str, value: &str) -> Result<()> {
+    match write(key, value) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(_) => set(key, value),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn write(key: &str, value: &str) -> std::io::Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(Path::new(ROOT).join(key));
+    file?.write_all(value.as_bytes())
 }
 
 /// Has an interface listen to no router advertisements: its routes are not for others to make.
 pub fn refuse_router_advertisements(interface: &str) -> Result<()> {
-    ensure_if_there(&format!("net/ipv6/conf/{interface}/accept_ra"), "0")
+    set_if_there(&format!("net/ipv6/conf/{interface}/accept_ra"), "0")
 }
 
 #[cfg(test)]
@@ -49,7 +70,12 @@ mod tests {
         ensure("kernel/ngroups_max", &value).unwrap();
         let error = ensure("net/no/such/key", "1").unwrap_err();
         assert_eq!(error.to_string(), "sysctl net/no/such/key: read");
-        ensure_if_there("net/no/such/key", "1").unwrap();
+        set_if_there("net/no/such/key", "1").unwrap();
+        set("kernel/ngroups_max", &value).unwrap();
+        set("kernel/ngroups_max", "1").unwrap_err();
+        set_if_there("kernel/ngroups_max", "1").unwrap_err();
+        let error = set("net/no/such/key", "1").unwrap_err();
+        assert_eq!(error.to_string(), "sysctl net/no/such/key: read");
     }
 }
 

@@ -244,9 +244,18 @@ impl Store {
 
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
-        directory::make(&self.attachments_dir())?;
         let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
-        write(&path, attachment)
+        let is_missing = |error: &anyhow::Error| {
+            let cause = error.downcast_ref::<std::io::Error>();
+            cause.is_some_and(|error| error.kind() == ErrorKind::NotFound)
+        };
+        match write(&path, attachment) {
+            Err(error) if is_missing(&error) => {
+                directory::make(&self.attachments_dir())?;
+                write(&path, attachment)
+            }
+            written => written,
+        }
     }
 
     /// Writes down why a pod takes the slow path, or that it does not any more.

@@ -27,9 +27,9 @@ const PARALLEL_PODS: u32 = 100;
 /// pod's namespace, is not to slow the other.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is measured of a pod, by name: from the start of the plugin's process to its end, and for how long after ADD the
-/// pod is not on the fast path yet.
-const VERBS: [&str; 3] = ["ADD", FAST, "DEL"];
+/// What is measured, by name: from the start of the plugin's process to its end, and for how long after ADD the pod is
+/// not on the fast path yet.
+const VERBS: [&str; 4] = ["ADD", FAST, "DEL", "VERSION"];
 
 /// How long after the end of its ADD a pod is not on the fast path yet.
 const FAST: &str = "ADD to fast path";
@@ -65,7 +65,7 @@ struct Samples {
 }
 
 /// Samples of [`VERBS`].
-type Verbs = [Samples; 3];
+type Verbs = [Samples; 4];
 
 /// Measures all modes.
 pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
@@ -118,7 +118,7 @@ pub(super) fn measure(options: &Measure, results: &mut Results) -> Result<()> {
 fn one_by_one(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<Vec<Control>> {
     let mut samples: Vec<Verbs> = subjects.iter().map(|_| Verbs::default()).collect();
     for number in 0..count {
-        for (subject, [add, fast, del]) in subjects.iter().zip(&mut samples) {
+        for (subject, [add, fast, del, version]) in subjects.iter().zip(&mut samples) {
             progress.step("ADD and DEL in turn", &subject.name())?;
             let sandbox = subject.sandbox("serial", number)?;
             add.push(subject.add(&sandbox)?);
@@ -127,6 +127,8 @@ fn one_by_one(subjects: &[Subject], count: u32, progress: &mut Progress) -> Resu
             del.push(subject.del(&sandbox)?);
             drop(sandbox);
             thread::sleep(PAUSE);
+            let said = subject.node.runtime().version()?.success()?;
+            version.push(said.elapsed);
         }
     }
     Ok(controls(subjects, samples, Mode::Serial))
@@ -138,7 +140,7 @@ fn growth(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<V
     let mut pods: Vec<Vec<Sandbox>> = subjects.iter().map(|_| Vec::new()).collect();
     for number in 0..count {
         let each = subjects.iter().zip(&mut samples).zip(&mut pods);
-        for ((subject, [add, fast, _]), pods) in each {
+        for ((subject, [add, fast, ..]), pods) in each {
             progress.step(&format!("1st to {count}th pod: ADD"), &subject.name())?;
             let sandbox = subject.sandbox("growth", number)?;
             add.push(subject.add(&sandbox)?);
@@ -148,7 +150,7 @@ fn growth(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<V
     }
     for _ in 0..count {
         let each = subjects.iter().zip(&mut samples).zip(&mut pods);
-        for ((subject, [_, _, del]), pods) in each {
+        for ((subject, [_, _, del, _]), pods) in each {
             progress.step(&format!("1st to {count}th pod: DEL"), &subject.name())?;
             let sandbox = pods.pop().context("a pod for each DEL")?;
             del.push(subject.del(&sandbox)?);
@@ -156,7 +158,7 @@ fn growth(subjects: &[Subject], count: u32, progress: &mut Progress) -> Result<V
     }
     samples
         .iter_mut()
-        .for_each(|[_, _, del]| del.milliseconds.reverse());
+        .for_each(|[_, _, del, _]| del.milliseconds.reverse());
     Ok(controls(subjects, samples, Mode::Growth))
 }
 
@@ -259,7 +261,7 @@ impl Subject {
         let del = spread(&sandboxes, level, |sandbox| self.del(sandbox))?;
         drop(sandboxes);
         thread::sleep(10 * PAUSE);
-        Ok(self.controls([add, fast, del], Mode::Parallel(level)))
+        Ok(self.controls([add, fast, del, Samples::default()], Mode::Parallel(level)))
     }
 
     fn controls(&self, samples: Verbs, mode: Mode) -> Vec<Control> {

@@ -217,7 +217,7 @@ pub enum Mode {
 pub struct Control {
     /// Name of the contender: `bridge` or `beeline`.
     pub contender: String,
-    /// `ADD`, `DEL`, or `ADD to fast path`: for how long after ADD the pod is not there yet.
+    /// `ADD`, `DEL`, `VERSION`, or `ADD to fast path`: for how long after ADD the pod is not there yet.
     pub verb: String,
     /// Whether `ipMasq` was on.
     pub masquerade: bool,
