@@ -1,4 +1,4 @@
-//! ADD, CHECK, DEL, STATUS and GC over the life of pods.
+//! ADD, CHECK, DEL and GC over the life of pods.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use beeline_tests::node::Node;
 use beeline_tests::outcome::Outcome;
 use beeline_tests::runtime::Attachment;
 use beeline_tests::snapshot::Snapshot;
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 use crate::fixture::{one_node, two_nodes};
@@ -111,39 +110,6 @@ fn a_released_address_is_not_given_out_at_once() {
     let ip = first.ip();
     first.delete().expect("DEL");
     assert_ne!(node.add_pod("second").ip(), ip);
-}
-
-#[test]
-fn status_is_good_until_addresses_run_out() {
-    let (_topology, node) = one_node();
-    let subnet = format!("{}/30", node.pod_cidr().network());
-    let config = node
-        .config()
-        .version("1.1.0")
-        .with(|plugin| plugin["ipam"]["subnet"] = subnet.into());
-    config.install().expect("install");
-    node.runtime().status().expect("executed").expect_success();
-    let _only = node.add_pod("only");
-    node.runtime()
-        .status()
-        .expect("executed")
-        .expect_error(&[50]);
-}
-
-#[test]
-fn gc_removes_what_is_not_listed_and_keeps_what_is() {
-    let (_topology, node) = one_node();
-    node.config().version("1.1.0").install().expect("install");
-    let (kept, other) = (node.add_pod("kept"), node.add_pod("other"));
-    let before = Snapshot::of(&node);
-    let _stale = node.add_pod("stale");
-    node.runtime()
-        .gc(&[kept.attachment(), other.attachment()])
-        .expect("executed")
-        .expect_success();
-    before.assert_unchanged(&node);
-    kept.ping(other.ip(), 2).assert_received();
-    assert_eq!(node.reserved().len(), 2);
 }
 
 #[test]
@@ -251,45 +217,4 @@ fn gc_of_an_empty_list_or_null_clears_all_with_its_rules_and_without_a_list_noth
         pod.delete().expect("DEL");
         before.assert_unchanged(&node);
     }
-}
-
-#[test]
-fn gc_frees_addresses_of_host_locals_that_no_pod_has() {
-    let (_topology, node) = one_node();
-    node.config().version("1.1.0").install().expect("install");
-    let kept = node.add_pod("kept");
-    let directory = node.data_dir().join(beeline_tests::config::NETWORK);
-    fs::write(directory.join("10.244.1.77"), "leaked\r\neth0").expect("write");
-    gc(&node, None).expect_success();
-    assert_eq!(node.reserved().len(), 2);
-    let attachment = kept.attachment();
-    let listed = json!([{ "containerID": attachment.container_id, "ifname": attachment.ifname }]);
-    gc(&node, Some(listed)).expect_success();
-    assert_eq!(node.reserved(), [kept.ip()]);
-    kept.check().expect("executed").expect_success();
-}
-
-#[test]
-fn status_answers_while_locks_are_held() {
-    let (_topology, node) = one_node();
-    node.config().version("1.1.0").install().expect("install");
-    let _pod = node.add_pod("pod");
-    let locks = [
-        node.data_dir()
-            .join(beeline_tests::config::NETWORK)
-            .join("lock"),
-        node.state_dir()
-            .join(beeline_tests::config::NETWORK)
-            .join("lock"),
-    ];
-    let held = locks.map(|path| {
-        let file = fs::File::open(&path).expect("lock file");
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)
-    });
-    let outcome = node.runtime().status().expect("executed");
-    // The bound is the specification's; without it the call would never return.
-    assert!(outcome.elapsed < Duration::from_secs(1), "{outcome}");
-    assert_eq!(outcome.stdout, Value::Null);
-    outcome.expect_success();
-    drop(held.map(|lock| lock.expect("lock")));
 }
