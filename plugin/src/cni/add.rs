@@ -124,7 +124,11 @@ impl Attaching<'_> {
         let mut lease = self.reserve(requested)?;
         fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
-        node.store.save_attachment(&attachment)?;
+        // A DEL after a kill needs to know them where something is made for each of them.
+        let outside = plan::outside(self.plan, &attachment.addresses);
+        if self.plan.joins_in_add() || !outside.is_empty() {
+            node.store.save_attachment(&attachment)?;
+        }
         fault!("add-record-addresses");
         container::complete(conf, &mut lease)?;
 
