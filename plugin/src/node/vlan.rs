@@ -13,6 +13,7 @@ use crate::{
         link::{PortFlags, PortVlans, VethSpec},
         mac::Mac,
         netns::Netns,
+        sysctl,
     },
 };
 
@@ -105,6 +106,8 @@ async fn create(netlink: &Netlink, bridge: &Bridge, name: &str, vlans: PortVlans
             .link(name)
             .await?
             .context("gone as soon as created")?;
+        // As soon as it is up the kernel may be first to give it its link-local address.
+        sysctl::set_if_there(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
         netlink.set_up(link.index).await?;
         settle_gateway(netlink, &link).await?;
         Ok(link.index)
