@@ -71,7 +71,7 @@ fn a_tiny_bench_measures_all_of_its_parts_and_leaves_nothing() {
         .iter()
         .filter(|control| control.mode == Mode::Growth);
     let growth: Vec<_> = growth.map(|control| control.samples_ms.len()).collect();
-    // ADD and DEL, with and without ipMasq, of two contenders.
-    assert_eq!(growth, [2; 8]);
+    // ADD and DEL, with and without ipMasq, of two contenders, and of one the way to the fast path.
+    assert_eq!(growth, [2; 10]);
     assert_eq!(results.skipped, []);
 }

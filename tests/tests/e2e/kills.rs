@@ -47,12 +47,15 @@ fn killed(node: &Node, attachment: &Attachment, config: &Config<'_>, after: Dura
     at_work
 }
 
-/// How long an ADD takes that nobody kills.
+/// How long an ADD takes that nobody kills, when the machine has nothing else to do.
 fn duration(node: &Arc<Node>) -> Duration {
-    let pod = node.add_pod("measured");
-    let time = pod.add_time();
-    pod.delete().expect("DEL");
-    time
+    let times = (0..5).map(|_| {
+        let pod = node.add_pod("measured");
+        let time = pod.add_time();
+        pod.delete().expect("DEL");
+        time
+    });
+    times.min().expect("some")
 }
 
 fn assert_clean(node: &Node, before: &Snapshot, when: Duration) {

@@ -8,7 +8,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::time::Instant;
 
 use crate::{
@@ -55,11 +55,11 @@ impl Due {
 
 /// Takes these onto the fast path, unless they are gone or the network has none. A pod that cannot be taken stays on
 /// the plain bridge, and `beeline status` says why.
-pub(super) async fn take_on(
-    netlink: &Netlink,
-    store: &Store,
-    pods: Vec<AttachmentId>,
-) -> Result<()> {
+///
+/// # Errors
+///
+/// Something that has nothing to do with the pods; it is worth another try.
+pub(super) async fn take_on(netlink: &Netlink, store: &Store, pods: &[AttachmentId]) -> Result<()> {
     for pods in pods.chunks(TOGETHER) {
         // A network that is gone shall not come back by its lock.
         if !store.root().exists() {
@@ -72,9 +72,8 @@ pub(super) async fn take_on(
         let conf = &record.plan.datapath;
         let datapath = Datapath::open(&conf.bpffs, &record.plan.network);
         let bridge = bridge::find(netlink, &record.plan.bridge).await?;
-        let (Some(datapath), Some(bridge)) = (datapath, bridge) else {
-            return Ok(());
-        };
+        let datapath = datapath.context("datapath: its pins are gone")?;
+        let bridge = bridge.context("bridge: not as it was set up")?;
         let mut introduced = Vec::new();
         for pod in pods {
             introduced.extend(introduce(store, &datapath, &bridge, conf.attach, pod)?);

@@ -12,7 +12,7 @@
 mod join;
 mod pods;
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use nix::unistd::setsid;
@@ -71,16 +71,15 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     }
 }
 
+/// Goes on whatever fails with one pod: others come.
 async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
     let mut changes = Watch::open()?;
     let mut inside = inside::Watch::open()?;
     let mut pods = Pods::open(store)?;
-    for pod in pods.all() {
-        inspect(netlink, store, pod).await?;
-    }
-    macs::heard(netlink, store, inside::Change::Unknown).await?;
+    inspect_all(netlink, store, &pods).await;
+    log(macs::heard(netlink, store, inside::Change::Unknown).await);
     // Rules may have come between the set-up and this.
-    firewall::reconsider(netlink, store).await?;
+    log(firewall::reconsider(netlink, store).await);
     let mut rules = Rules::default();
     let mut due = Due::default();
     due.put_off();
@@ -91,33 +90,49 @@ async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
             change = changes.next() => match change? {
                 Change::Tc(ifindex) => {
                     if let Some(pod) = pods.behind(ifindex) {
-                        inspect(netlink, store, pod).await?;
+                        log(inspect(netlink, store, pod).await);
                     }
                 }
-                Change::Unknown => {
-                    for pod in pods.all() {
-                        inspect(netlink, store, pod).await?;
-                    }
-                }
+                Change::Unknown => inspect_all(netlink, store, &pods).await,
                 Change::Gone(ifindex) => pods.forget(ifindex),
             },
-            change = inside.next() => macs::heard(netlink, store, change?).await?,
+            change = inside.next() => log(macs::heard(netlink, store, change?).await),
             changed = pods.changed() => {
                 changed?;
                 due.put_off();
             }
             () = due.wait() => {
                 due = Due::default();
-                join::take_on(netlink, store, mem::take(&mut pods.new)).await?;
+                match join::take_on(netlink, store, &pods.new).await {
+                    Ok(()) => pods.new.clear(),
+                    error => log(error),
+                }
             }
             _ = tick.tick() => {
-                if rules.have_settled()? {
-                    firewall::reconsider(netlink, store).await?;
+                if !pods.new.is_empty() {
+                    // Unless they are due already, what failed is tried again.
+                    due.put_off();
+                }
+                match rules.have_settled() {
+                    Ok(true) => log(firewall::reconsider(netlink, store).await),
+                    settled => log(settled.map(drop)),
                 }
             }
         }
     }
     Ok(())
+}
+
+fn log(done: Result<()>) {
+    if let Err(error) = done {
+        tracing::warn!("watch: {error:#}");
+    }
+}
+
+async fn inspect_all(netlink: &Netlink, store: &Store, pods: &Pods<'_>) {
+    for pod in pods.all() {
+        log(inspect(netlink, store, pod).await);
+    }
 }
 
 /// What has been seen of nf_tables' rule set.
