@@ -59,11 +59,11 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     // Not to be stopped together with whatever started this.
     let _ = setsid();
     loop {
-        let Some(_lock) = store.lock_watch()? else {
+        let Some(lock) = store.lock_watch()? else {
             return Ok(());
         };
         serve(netlink, store).await?;
-        drop(_lock);
+        drop(lock);
         // An ADD that came in between has left its pod to whoever held the lock.
         if !is_needed(store) {
             return Ok(());
