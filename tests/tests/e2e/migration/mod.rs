@@ -84,6 +84,17 @@ fn assert_fast(one: &Pod, other: &Pod, counter: &str) {
     assert!(packets >= 3, "{counter}: {grown:?}");
 }
 
+/// Each of the pods reaches the outside, each other and itself.
+#[track_caller]
+fn assert_all_reached(pods: &[&Pod]) {
+    for pod in pods {
+        pod.ping(OUTSIDE, 1).assert_received();
+        for other in pods {
+            pod.ping(other.ip(), 1).assert_received();
+        }
+    }
+}
+
 #[test]
 fn pods_of_the_bridge_plugin_go_on_and_are_deleted_by_beeline_without_a_trace() {
     let (topology, node) = fast_node();
@@ -94,12 +105,7 @@ fn pods_of_the_bridge_plugin_go_on_and_are_deleted_by_beeline_without_a_trace() 
 
     use_beeline(&node);
     let new = add_with_port(&node, "new", 8081);
-    for pod in [&one, &two, &new] {
-        pod.ping(OUTSIDE, 1).assert_received();
-        for other in [&one, &two, &new] {
-            pod.ping(other.ip(), 1).assert_received();
-        }
-    }
+    assert_all_reached(&[&one, &two, &new]);
     assert_port_open(&topology, &two, 8080);
     assert_port_open(&topology, &new, 8081);
     let kept = bridge.split(':').next().expect("an index");
@@ -191,12 +197,7 @@ fn pods_of_beeline_go_on_under_the_bridge_plugin_which_deletes_them() {
     .expect("traffic");
     tallies.iter().for_each(Tally::assert_unbroken);
     let new = add_with_port(&node, "new", 8081);
-    for pod in [&one, &two, &new] {
-        pod.ping(OUTSIDE, 1).assert_received();
-        for other in [&one, &two, &new] {
-            pod.ping(other.ip(), 1).assert_received();
-        }
-    }
+    assert_all_reached(&[&one, &two, &new]);
     assert_port_open(&topology, &two, 8080);
     assert_port_open(&topology, &new, 8081);
 
