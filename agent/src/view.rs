@@ -1,0 +1,1 @@
+//! What the members of the cluster mean for this node.
