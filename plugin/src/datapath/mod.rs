@@ -174,6 +174,11 @@ impl Datapath {
         peers::set(&self.pins, peers)
     }
 
+    /// Adds or changes these peers, and removes those of the CIDRs in `removed`.
+    pub fn change_peers(&self, peers: &[(IpNetwork, Peer)], removed: &[IpNetwork]) -> Result<()> {
+        peers::change(&self.pins, peers, removed)
+    }
+
     /// Takes a pod onto the fast path, or changes what is known of it: `pod` has these addresses.
     ///
     /// # Errors

@@ -43,6 +43,40 @@ pub(super) fn set(pins: &Pins, peers: &[(IpNetwork, Peer)]) -> Result<()> {
     Ok(())
 }
 
+/// Has the maps hold these peers besides, or instead of those of the same CIDRs, and not those that were removed.
+///
+/// # Errors
+///
+/// As those of [`set`]; some of the changes may have been made.
+pub(super) fn change(
+    pins: &Pins,
+    peers: &[(IpNetwork, Peer)],
+    removed: &[IpNetwork],
+) -> Result<()> {
+    let mut map: HashMap<MapData, Cidr, Peer> = maps::hash(pins, names::PEERS)?;
+    for cidr in removed {
+        maps::remove(&mut map, &key(cidr))?;
+    }
+    let mut prefixes: Array<MapData, PrefixTable> = maps::array(pins, names::PREFIXES)?;
+    for (cidr, peer) in peers {
+        let key = key(cidr);
+        let (family, length) = (key.address.family() as u32, key.length as u8);
+        map.insert(key, peer, 0)
+            .with_context(|| format!("map {}: insert {cidr}", names::PEERS))?;
+        let table = prefixes
+            .get(&family, 0)
+            .with_context(|| format!("map {}: look up", names::PREFIXES))?;
+        let used = table.prefixes.iter().filter(|prefix| prefix.length != 0);
+        let mut lengths: BTreeSet<u8> = used.map(|prefix| prefix.length as u8).collect();
+        if lengths.insert(length) {
+            prefixes
+                .set(family, prefix_table(&lengths)?, 0)
+                .with_context(|| format!("map {}: update", names::PREFIXES))?;
+        }
+    }
+    Ok(())
+}
+
 /// The peers that the maps hold.
 pub(super) fn list(pins: &Pins) -> Result<Vec<(IpNetwork, Peer)>> {
     let map: HashMap<MapData, Cidr, Peer> = maps::hash(pins, names::PEERS)?;
@@ -75,26 +109,27 @@ fn network(cidr: &Cidr) -> Result<IpNetwork> {
 
 fn tables(peers: &Desired<Cidr, Peer>) -> Result<[(Family, PrefixTable); 2]> {
     let table = |family| {
-        let lengths: BTreeSet<u8> = peers
-            .keys()
-            .filter(|cidr| cidr.address.family() == family)
-            .map(|cidr| cidr.length as u8)
-            .collect();
-        ensure!(
-            lengths.len() <= MAX_PREFIXES,
-            "peers: {} different prefix lengths, at most {MAX_PREFIXES} are possible",
-            lengths.len()
-        );
-        let mut table = PrefixTable::EMPTY;
-        for (slot, length) in table.prefixes.iter_mut().zip(lengths.into_iter().rev()) {
-            *slot = Prefix {
-                mask: Address::mask(length),
-                length: length.into(),
-            };
-        }
-        Ok((family, table))
+        let of_family = peers.keys().filter(|cidr| cidr.address.family() == family);
+        let lengths: BTreeSet<u8> = of_family.map(|cidr| cidr.length as u8).collect();
+        Ok::<_, anyhow::Error>((family, prefix_table(&lengths)?))
     };
     Ok([table(Family::V4)?, table(Family::V6)?])
+}
+
+fn prefix_table(lengths: &BTreeSet<u8>) -> Result<PrefixTable> {
+    ensure!(
+        lengths.len() <= MAX_PREFIXES,
+        "peers: {} different prefix lengths, at most {MAX_PREFIXES} are possible",
+        lengths.len()
+    );
+    let mut table = PrefixTable::EMPTY;
+    for (slot, length) in table.prefixes.iter_mut().zip(lengths.iter().rev()) {
+        *slot = Prefix {
+            mask: Address::mask(*length),
+            length: (*length).into(),
+        };
+    }
+    Ok(table)
 }
 
 #[cfg(test)]

@@ -73,7 +73,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Makes the table say this, whatever it said before.
-    pub(super) fn replace(mut self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Self {
+    pub(super) fn replace(
+        mut self,
+        pods: &[IpNetwork],
+        cluster: &[IpNetwork],
+        fingerprint: u32,
+    ) -> Self {
         self.add(self.table());
         self.add(NfListObject::Chain(Chain {
             _type: Some(NfChainType::NAT),
@@ -83,7 +88,7 @@ impl<'a> Batch<'a> {
         }));
         self.commands
             .push(NfCmd::Flush(FlushObject::Chain(self.chain())));
-        let fingerprint = vec![Expression::Number(fingerprint(pods, cluster))];
+        let fingerprint = vec![Expression::Number(fingerprint)];
         self.replace_set(Set {
             elem: Some(fingerprint.into()),
             ..self.set(FINGERPRINT_SET.to_owned(), SetType::Mark)
@@ -104,6 +109,26 @@ impl<'a> Batch<'a> {
             )));
         }
         self
+    }
+
+    /// Changes towards what nothing is masqueraded.
+    pub(super) fn change_cluster(mut self, added: &[IpNetwork], removed: &[IpNetwork]) -> Self {
+        for cidr in removed {
+            let element = self.cluster_element(*cidr);
+            // Deleting what is not there fails; adding what is there does not.
+            self.add(element.clone());
+            self.commands.push(NfCmd::Delete(element));
+        }
+        for cidr in added {
+            let element = self.cluster_element(*cidr);
+            self.add(element);
+        }
+        self
+    }
+
+    fn cluster_element(&self, cidr: IpNetwork) -> NfListObject<'a> {
+        let element = prefix(cidr.network().to_string(), cidr.prefix().into());
+        self.element(Family::of(cidr.ip()), "cluster", element)
     }
 
     pub(super) fn add_address(mut self, address: IpNetwork) -> Self {
@@ -203,13 +228,16 @@ impl<'a> Batch<'a> {
         let ip = Expression::String(address.ip().to_string().into());
         let subnet = prefix(address.network().to_string(), address.prefix().into());
         let pair = Expression::Named(NamedExpression::Concat(vec![ip.clone(), subnet]));
-        [("addresses", ip), ("subnets", pair)].map(|(set, element)| {
-            NfListObject::Element(Element {
-                family: NfFamily::INet,
-                table: self.table.into(),
-                name: family.name(set).into(),
-                elem: vec![element].into(),
-            })
+        [("addresses", ip), ("subnets", pair)]
+            .map(|(set, element)| self.element(family, set, element))
+    }
+
+    fn element(&self, family: &Family, set: &str, element: Expression<'a>) -> NfListObject<'a> {
+        NfListObject::Element(Element {
+            family: NfFamily::INet,
+            table: self.table.into(),
+            name: family.name(set).into(),
+            elem: vec![element].into(),
         })
     }
 
@@ -304,6 +332,11 @@ pub(super) fn fingerprint(pods: &[IpNetwork], cluster: &[IpNetwork]) -> u32 {
         disjoint(pods),
         disjoint(cluster)
     ))
+}
+
+/// The same where the cluster's CIDRs come and go: of these it tells nothing.
+pub(super) fn fingerprint_of_pods(pods: &[IpNetwork]) -> u32 {
+    hash(&format!("{LAYOUT} {:?} cluster", disjoint(pods)))
 }
 
 /// 32-bit FNV-1a: the standard library's hashes may change with the compiler.

@@ -50,8 +50,45 @@ impl Masquerade<'_> {
     /// The addresses of [`add_pod`](Self::add_pod) stay.
     pub fn apply(&self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Result<()> {
         let table = self.table();
-        run(Batch::new(&table).replace(pods, cluster).into_objects())
-            .with_context(|| format!("nftables table {table:?}: apply"))
+        let fingerprint = batch::fingerprint(pods, cluster);
+        run(Batch::new(&table)
+            .replace(pods, cluster, fingerprint)
+            .into_objects())
+        .with_context(|| format!("nftables table {table:?}: apply"))
+    }
+
+    /// Whether what [`apply_changing`](Self::apply_changing) would do with the same pods has been done, whatever the
+    /// cluster was. Runs no child process.
+    pub fn is_applied_changing(&self, pods: &[IpNetwork]) -> Result<bool> {
+        let table = self.table();
+        kernel::has_mark(
+            &table,
+            batch::FINGERPRINT_SET,
+            batch::fingerprint_of_pods(pods),
+        )
+        .with_context(|| format!("nftables table {table:?}: get fingerprint"))
+    }
+
+    /// Does as [`apply`](Self::apply), for a cluster that [changes](Self::change_cluster).
+    pub fn apply_changing(&self, pods: &[IpNetwork], cluster: &[IpNetwork]) -> Result<()> {
+        let table = self.table();
+        let fingerprint = batch::fingerprint_of_pods(pods);
+        run(Batch::new(&table)
+            .replace(pods, cluster, fingerprint)
+            .into_objects())
+        .with_context(|| format!("nftables table {table:?}: apply"))
+    }
+
+    /// Changes towards what nothing is masqueraded; no CIDR may overlap one that stays. Needs an applied table.
+    pub fn change_cluster(&self, added: &[IpNetwork], removed: &[IpNetwork]) -> Result<()> {
+        if added.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
+        let table = self.table();
+        run(Batch::new(&table)
+            .change_cluster(added, removed)
+            .into_objects())
+        .with_context(|| format!("nftables table {table:?}: change cluster"))
     }
 
     /// Masquerades a pod outside the CIDRs, as external IPAM may give it any address, except towards its own subnet;

@@ -51,8 +51,10 @@ pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
     if barred || plan.datapath.mode != Mode::Auto {
         return Ok(());
     }
-    let neighbourhood = Neighbourhood::find(netlink, plan).await?;
-    let found = defeated(plan, &neighbourhood);
+    let cluster = store.cluster();
+    let whole = cluster.map_or_else(|| plan.clone(), |cluster| cluster.complete(plan));
+    let neighbourhood = Neighbourhood::find(netlink, &whole).await?;
+    let found = defeated(&whole, &neighbourhood);
     if found.is_empty() == record.firewall.is_empty() {
         return Ok(());
     }

@@ -8,6 +8,7 @@
 
 mod attachment;
 mod bridge;
+pub mod cluster;
 mod control;
 mod directory;
 mod fastpath;
@@ -17,6 +18,7 @@ mod monitor;
 mod overlay;
 mod peers;
 mod plan;
+mod routes;
 mod setup;
 mod store;
 mod vlan;

@@ -1,5 +1,7 @@
 //! Finding the way to the peers: which link each node is on, or that only the overlay leads there.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail, ensure};
 use beeline_common::{Address, Mac, Peer};
 use ipnetwork::IpNetwork;
@@ -34,6 +36,21 @@ pub(super) struct Neighbourhood {
     pub(super) problems: Vec<String>,
 }
 
+/// Links by index: the peers are many, and on few of them.
+#[derive(Default)]
+struct Links(HashMap<u32, Option<Link>>);
+
+impl Links {
+    async fn at(&mut self, netlink: &Netlink, index: u32) -> Result<Option<Link>> {
+        if let Some(known) = self.0.get(&index) {
+            return Ok(known.clone());
+        }
+        let link = netlink.link_at(index).await?;
+        self.0.insert(index, link.clone());
+        Ok(link)
+    }
+}
+
 /// How a peer is reached.
 enum Way {
     Native(Link),
@@ -54,8 +71,9 @@ impl Neighbourhood {
                     .push(format!("uplink {name:?}: no such interface")),
             }
         }
+        let mut links = Links::default();
         for peer in &conf.peers {
-            let way = found.way_to(netlink, conf, peer).await;
+            let way = found.way_to(netlink, conf, peer, &mut links).await;
             let added = way.and_then(|way| found.add(peer, way));
             if let Err(problem) = added {
                 let PeerConf { cidr, node } = peer;
@@ -93,12 +111,12 @@ impl Neighbourhood {
         netlink: &Netlink,
         conf: &DatapathConf,
         peer: &PeerConf,
+        links: &mut Links,
     ) -> Result<Way> {
         let Some(route) = netlink.route_to(peer.node).await? else {
             bail!("no route");
         };
-        let link = netlink.link_at(route.interface).await?;
-        let Some(link) = link else {
+        let Some(link) = links.at(netlink, route.interface).await? else {
             bail!("its link is gone");
         };
         ensure!(link.name != "lo", "is this node itself");
@@ -190,6 +208,20 @@ impl Neighbourhood {
             peers.map(|(peer, _)| overlay.route(peer))
         });
         native.chain(remote).collect()
+    }
+
+    /// Whether peers were found that only the overlay leads to.
+    pub(super) fn needs_overlay(&self) -> bool {
+        !self.remote.is_empty()
+    }
+
+    /// Whether the overlay's device is there, if it is needed, and fits the links that its packets leave by.
+    pub(super) fn has_overlay_for_all(&self) -> bool {
+        let fits = |overlay: &Overlay| {
+            let mut links = self.remote.iter().map(|(_, link)| link);
+            links.all(|link| overlay.link.mtu < link.mtu)
+        };
+        !self.needs_overlay() || self.overlay.as_ref().is_some_and(fits)
     }
 
     /// The overlay's device, and whom it has to know.

@@ -10,7 +10,7 @@ use super::{
     fastpath::{self, Places},
     firewall, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
-    vlan,
+    routes, vlan,
 };
 use crate::{
     datapath::{
@@ -63,8 +63,10 @@ pub(super) async fn ready(
         .flatten();
     let settled = fast == datapath.is_some()
         && forwards(plan)
-        && masquerades(plan)?
-        && peers_reachable(netlink, plan, &record, datapath.as_ref()).await?;
+        && masquerades(plan, store.is_clustered())?
+        // In cluster mode the agent looks.
+        && (store.is_clustered()
+            || peers_reachable(netlink, plan, &record, datapath.as_ref()).await?);
     Ok(settled.then_some((bridge, record)))
 }
 
@@ -129,23 +131,28 @@ async fn attempt(
     fault!("setup-bridge");
     changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
     fault!("setup-vlan-gateway");
-    for key in forwarding(plan) {
+    let cluster = store.cluster();
+    let whole = &cluster
+        .as_ref()
+        .map_or_else(|| plan.clone(), |cluster| cluster.complete(plan));
+    for key in forwarding(whole) {
         sysctl::ensure(key, "1")?;
     }
-    let mut neighbourhood = Neighbourhood::find(netlink, plan).await?;
+    let mut neighbourhood = Neighbourhood::find(netlink, whole).await?;
     remove_former_overlay(netlink, plan, store).await?;
-    changes.overlay = neighbourhood.ensure_overlay(netlink, plan).await?;
+    changes.overlay = neighbourhood.ensure_overlay(netlink, whole).await?;
     fault!("setup-overlay");
+    // Before routes lead there: no flow begins with an address that it would not keep.
+    apply_masquerade(whole, cluster.is_some(), changes)?;
+    fault!("setup-masquerade");
     install_routes(netlink, plan, store, &neighbourhood, changes).await?;
     fault!("setup-routes");
-    apply_masquerade(plan, changes)?;
-    fault!("setup-masquerade");
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
     let firewall = match plan.datapath.mode {
         _ if plan.bars_fast_path().is_some() => Vec::new(),
         Mode::Bridge => Vec::new(),
-        Mode::Auto | Mode::Ebpf => firewall::defeated(plan, &neighbourhood),
+        Mode::Auto | Mode::Ebpf => firewall::defeated(whole, &neighbourhood),
     };
     let degraded = if off {
         (plan.datapath.mode != Mode::Bridge).then(|| OFF.to_owned())
@@ -221,40 +228,19 @@ async fn install_routes(
     neighbourhood: &Neighbourhood,
     changes: &mut Changes,
 ) -> Result<()> {
+    let clustered = store.is_clustered();
     let former = store.record().map(|record| record.plan);
     let former = former.as_ref().map_or(&[][..], Plan::peers);
-    if plan.peers().is_empty() && former.is_empty() {
+    if !clustered && plan.peers().is_empty() && former.is_empty() {
         return Ok(());
     }
-    if let Some((index, neighbours)) = neighbourhood.neighbours() {
-        for neighbour in neighbours {
-            netlink.replace_neighbour(index, neighbour).await?;
-        }
-    }
     let installed = installed_routes(netlink).await?;
-    for route in neighbourhood.routes() {
-        let known = |other: &Route| {
-            other.destination == route.destination
-                && other.gateway == route.gateway
-                && other.interface == route.interface
-        };
-        if installed.iter().any(known) {
-            continue;
-        }
-        netlink.replace_route(&route).await?;
-        changes.routes.push(route);
+    changes.routes = routes::install(netlink, neighbourhood, &installed).await?;
+    if clustered {
+        return routes::sweep(netlink, plan, store, neighbourhood, &installed).await;
     }
-    for route in installed {
-        let was = former.iter().any(|peer| peer.cidr == route.destination);
-        let is = plan
-            .peers()
-            .iter()
-            .any(|peer| peer.cidr == route.destination);
-        if was && !is {
-            netlink.delete_route(&route).await?;
-        }
-    }
-    Ok(())
+    let former: Vec<IpNetwork> = former.iter().map(|peer| peer.cidr).collect();
+    routes::remove(netlink, plan, &former).await
 }
 
 /// Removes the device of an overlay that there is none of any more, or whose port has changed; its routes go with it.
@@ -278,17 +264,29 @@ fn masquerade(plan: &Plan) -> Masquerade<'_> {
     }
 }
 
-fn masquerades(plan: &Plan) -> Result<bool> {
-    Ok(!plan.masquerade || masquerade(plan).is_applied(&plan.pod_cidrs, &plan.cluster_cidrs())?)
+/// Whether the table is as this plan wants it; in cluster mode, but for the peers, which are the agent's to keep.
+fn masquerades(plan: &Plan, clustered: bool) -> Result<bool> {
+    if !plan.masquerade {
+        return Ok(true);
+    }
+    match clustered {
+        true => masquerade(plan).is_applied_changing(&plan.pod_cidrs),
+        false => masquerade(plan).is_applied(&plan.pod_cidrs, &plan.cluster_cidrs()),
+    }
 }
 
-fn apply_masquerade(plan: &Plan, changes: &mut Changes) -> Result<()> {
-    if masquerades(plan)? {
+fn apply_masquerade(plan: &Plan, clustered: bool, changes: &mut Changes) -> Result<()> {
+    // Whether all of the cluster's CIDRs are in the table takes as long to tell as to write them.
+    if !plan.masquerade || !clustered && masquerades(plan, false)? {
         return Ok(());
     }
     let masquerade = masquerade(plan);
     changes.masquerade = !masquerade.exists()?;
-    masquerade.apply(&plan.pod_cidrs, &plan.cluster_cidrs())
+    let (pods, cluster) = (&plan.pod_cidrs, plan.cluster_cidrs());
+    match clustered {
+        true => masquerade.apply_changing(pods, &cluster),
+        false => masquerade.apply(pods, &cluster),
+    }
 }
 
 /// Brings the fast path up, or up to date.

@@ -9,11 +9,13 @@
 //! watch                         the process that watches new pods holds it alone
 //! monitor.lock                  `beeline monitor` holds it alone
 //! ipam/                         the index of the built-in IPAM
+//! cluster.json                  Cluster: the peers that an agent keeps, in cluster mode
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -22,17 +24,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use ipnetwork::IpNetwork;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg, OFlag},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Attachment, Plan, directory};
+use super::{Attachment, Plan, cluster::Cluster, directory};
 use crate::datapath::config::Mode;
 
 /// What the names of files begin with that are not whole yet; no container ID does.
 const TEMPORARY: &str = ".new-";
+
+const CLUSTER: &str = "cluster.json";
 
 /// What is known of a node that was set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -200,6 +205,43 @@ impl Store {
         write(&self.root.join("node.json"), record)
     }
 
+    /// What an agent knows of the cluster; `None` without one, or if the file is not this version's.
+    pub fn cluster(&self) -> Option<Cluster> {
+        read(&self.root.join(CLUSTER)).ok().flatten()
+    }
+
+    /// Whether an agent keeps the peers.
+    pub fn is_clustered(&self) -> bool {
+        self.root.join(CLUSTER).exists()
+    }
+
+    /// Writes down what an agent knows of the cluster.
+    pub(super) fn save_cluster(&self, cluster: &Cluster) -> Result<()> {
+        write(&self.root.join(CLUSTER), cluster)
+    }
+
+    /// Has the configuration name the peers from now on, as before there was an agent.
+    pub fn forget_cluster(&self) -> Result<()> {
+        remove(&self.root.join(CLUSTER))
+    }
+
+    /// The peers' CIDRs of the node's other networks.
+    pub(super) fn peers_of_others(&self) -> HashSet<IpNetwork> {
+        let all = self.root.parent().map(fs::read_dir);
+        let all = all.into_iter().flatten().flatten().flatten();
+        let others = all
+            .map(|entry| Self::at(entry.path()))
+            .filter(|other| other.root != self.root);
+        let mut peers = HashSet::new();
+        for other in others {
+            let configured = other.record().map(|record| record.plan.datapath.peers);
+            peers.extend(configured.iter().flatten().map(|peer| peer.cidr));
+            let kept = other.cluster().map(|cluster| cluster.peers);
+            peers.extend(kept.iter().flatten().map(|peer| peer.cidr));
+        }
+        peers
+    }
+
     /// Writes down the MAC that a pod's interface was given.
     pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
         let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
@@ -277,6 +319,11 @@ impl Store {
     /// The directory with a file an attachment, named `<container ID>:<ifname>`.
     pub(super) fn attachments_dir(&self) -> PathBuf {
         self.root.join("attachments")
+    }
+
+    /// Makes the directory of attachments, which the first ADD does else.
+    pub(super) fn ensure_attachments_dir(&self) -> Result<()> {
+        directory::make(&self.attachments_dir())
     }
 
     /// When an attachment last came or went; `None` if the network is gone.

@@ -62,7 +62,7 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
         let Some(lock) = store.lock_watch()? else {
             return Ok(());
         };
-        serve(netlink, store).await?;
+        serve(netlink, store, is_needed).await?;
         drop(lock);
         // An ADD that came in between has left its pod to whoever held the lock.
         if !is_needed(store) {
@@ -71,8 +71,21 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     }
 }
 
+/// Watches for good, in a process that stays: an agent. While it does, ADDs start no watch of their own.
+pub async fn keep(netlink: &Netlink, store: &Store) -> Result<()> {
+    loop {
+        // An ADD may have been first; its watch ends when no pod has come for a while.
+        let Some(_lock) = store.lock_watch()? else {
+            tokio::time::sleep(TICK).await;
+            continue;
+        };
+        store.ensure_attachments_dir()?;
+        serve(netlink, store, |store| store.root().exists()).await?;
+    }
+}
+
 /// Goes on whatever fails with one pod: others come.
-async fn serve(netlink: &Netlink, store: &Store) -> Result<()> {
+async fn serve(netlink: &Netlink, store: &Store, is_needed: impl Fn(&Store) -> bool) -> Result<()> {
     let mut changes = Watch::open()?;
     let mut inside = inside::Watch::open()?;
     let mut pods = Pods::open(store)?;
