@@ -10,13 +10,102 @@
 //! etcd ──────┘                     └────> health, metrics ─> http
 //! ```
 
+mod agent;
 mod backend;
+mod conflist;
+mod gc;
 mod health;
+mod metrics;
 mod options;
+mod runtime;
+mod signals;
 mod view;
 
-use std::process::ExitCode;
+use std::{future::Future, io, process::ExitCode, sync::Arc};
+
+use anyhow::{Result, bail};
+use beeline::net::with_netlink;
+use clap::Parser as _;
+use tokio::sync::{mpsc, watch};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::{
+    agent::{Agent, End},
+    backend::{Events, kubernetes},
+    health::Health,
+    metrics::Metrics,
+    options::{Daemon, LogFormat, Options, Verb},
+    signals::Signals,
+};
+
+/// So many events wait for the loop; then the backend waits.
+const BACKLOG: usize = 1024;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let options = Options::parse();
+    log_to_stderr(options.log_format);
+    let done = match options.verb {
+        Verb::Kubernetes(options) => {
+            serve("kubernetes", &options.daemon.clone(), |events, ready| {
+                kubernetes::run(options, events, ready)
+            })
+        }
+        _ => unreachable!(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("BEELINE_LOG")
+        .from_env_lossy();
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(false);
+    match format {
+        LogFormat::Text => logger.init(),
+        LogFormat::Json => logger.json().init(),
+    }
+}
+
+/// Runs the daemon on what a backend tells.
+fn serve<F: Future<Output = Result<()>>>(
+    name: &'static str,
+    options: &Daemon,
+    backend: impl FnOnce(Events, watch::Receiver<bool>) -> F,
+) -> Result<()> {
+    with_netlink(async |netlink| {
+        let signals = Signals::new()?;
+        let (events, told) = mpsc::channel(BACKLOG);
+        let (ready, is_ready) = watch::channel(false);
+        let agent = Agent {
+            options,
+            backend: name,
+            netlink,
+            health: Arc::new(Health::new()),
+            metrics: Arc::new(Metrics::default()),
+            ready,
+        };
+        let end = tokio::select! {
+            end = agent.run(told, signals) => end?,
+            ended = backend(events, is_ready) => match ended {
+                Ok(()) => bail!("{name}: ended"),
+                Err(error) => return Err(error),
+            },
+        };
+        match end {
+            End::Replaced => tracing::info!("ending; pods go on"),
+            End::Uninstalled => tracing::info!("uninstalling"),
+        }
+        Ok(())
+    })
 }

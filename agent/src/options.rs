@@ -86,6 +86,9 @@ pub(crate) struct Daemon {
     /// default if not given
     #[arg(long, env = "CONTAINER_RUNTIME_ENDPOINT")]
     pub(crate) runtime_endpoint: Option<PathBuf>,
+    /// How old what a pod left must be to be collected, in seconds
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    pub(crate) gc_age: Duration,
     /// How often to look whether the node still is as it should be, in seconds
     #[arg(long, default_value = "60", value_parser = seconds)]
     pub(crate) resync: Duration,

@@ -1,5 +1,7 @@
 //! The engines that know the cluster, and what they all tell.
 
+pub(crate) mod kubernetes;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -30,6 +32,8 @@ pub(crate) enum Event {
     /// The engine cannot be reached, for this reason; what was told before is the best that is known. The backend goes
     /// on trying, and tells `All` when it is back.
     Lost(String),
+    /// The engine is reached again, and what was told before still holds.
+    Back,
     /// The agent's installation was deleted from the cluster (`true`), or is there again.
     Uninstalled(bool),
 }

@@ -1,8 +1,11 @@
 //! GC: removing what attachments left that the runtime does not know any more.
 
-use anyhow::Result;
+use std::path::Path;
 
-use super::{call::Call, del::detach};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Command, Env, NetConf, Version, call::Call, del::detach, json::VALID_ATTACHMENTS};
 use crate::{
     ipam::{AttachmentId, host_local},
     net::with_netlink,
@@ -43,6 +46,25 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
         tracing::warn!("GC: {other:#}");
     }
     Err(first.into())
+}
+
+/// What GC would do for a runtime that knows the attachments `keep`, of the network that `conf` is beeline's part of. `path`
+/// is where other plugins are.
+pub fn collect(conf: &Value, keep: &[AttachmentId], path: &Path) -> super::Result<()> {
+    let mut conf = conf.clone();
+    // The first version that has GC.
+    conf["cniVersion"] = Version::V1_1_0.as_str().into();
+    let attachments = keep
+        .iter()
+        .map(|id| json!({"containerID": id.container_id, "ifname": id.ifname}));
+    conf[VALID_ATTACHMENTS] = attachments.collect();
+    let env = Env::parse(|name| match name {
+        "CNI_COMMAND" => Some(Command::Gc.as_str().into()),
+        "CNI_PATH" => Some(path.into()),
+        _ => None,
+    })?;
+    let conf = NetConf::parse(conf.to_string().into(), Command::Gc)?;
+    gc(&Call { env, conf })
 }
 
 fn collect_addresses(call: &Call, valid: &[AttachmentId]) -> Result<()> {

@@ -23,5 +23,6 @@ pub use call::{main, plan_of};
 pub use config::NetConf;
 pub use env::{Args, Command, Env};
 pub use error::{Code, Error, Result, WithCode};
+pub use gc::collect;
 pub use result::{CniResult, Interface};
 pub use version::Version;

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -111,6 +112,21 @@ pub fn gc(
         store.lock(Some(index))?;
     }
     Ok(released)
+}
+
+/// Who has addresses, and since when; takes no lock, so it is a snapshot. Files of the old form, which name no interface,
+/// count as of `eth0`: [`gc`] keeps them by their containers.
+pub fn owners(data_dir: &Path, network: &str) -> Result<Vec<(AttachmentId, SystemTime)>> {
+    let Some(store) = Store::open(data_dir, network)? else {
+        return Ok(Vec::new());
+    };
+    let reserved = store.reserved()?.into_iter();
+    let owners = reserved.map(|(ip, owner)| {
+        let ifname = owner.ifname.unwrap_or_else(|| "eth0".to_owned());
+        let id = AttachmentId::new(owner.container_id, ifname);
+        Ok(store.written(ip)?.map(|since| (id, since)))
+    });
+    owners.filter_map(Result::transpose).collect()
 }
 
 /// Whether a range set has no address left; takes no lock, so it never waits.

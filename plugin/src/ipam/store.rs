@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 
 use super::address::parse_ip;
 use super::{AttachmentId, Locked, path};
@@ -171,6 +172,20 @@ impl Store {
     pub fn owner_of(&self, ip: IpAddr) -> Result<Option<Owner>> {
         let content = self.read(&ip.to_string())?;
         Ok(content.as_deref().and_then(Owner::parse))
+    }
+
+    /// When the file of an address was written; none if it is gone.
+    pub(super) fn written(&self, ip: IpAddr) -> Result<Option<SystemTime>> {
+        let name = ip.to_string();
+        let path = || format!("{}: stat", self.path.join(&name).display());
+        match fstatat(&self.dir, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => {
+                let since = Duration::from_secs(found.st_mtime.try_into().unwrap_or(0));
+                Ok(Some(SystemTime::UNIX_EPOCH + since))
+            }
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno).with_context(path),
+        }
     }
 
     /// Whether all these addresses are an owner's.

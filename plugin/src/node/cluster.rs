@@ -3,7 +3,6 @@
 //! ```text
 //! reconcile   all of the node, from the file on: at the agent's start, and where a change needs more than entries
 //! follow      what a change of some peers changes: masquerade, neighbours, routes, maps
-//! drift       looks whether all of it still is there
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -13,11 +12,7 @@ use beeline_common::Hook;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Plan, Record, Store, bridge,
-    peers::{Neighbourhood, installed_routes},
-    routes, setup,
-};
+use super::{Bridge, Plan, Record, Store, bridge, peers::Neighbourhood, routes, setup};
 use crate::{
     datapath::{
         Datapath,
@@ -99,8 +94,30 @@ pub async fn reconcile(
     );
     let _lock = store.lock_exclusive()?;
     store.save_cluster(cluster)?;
-    let (_, record, _) = setup::set_up(netlink, plan, store).await?;
+    let former = store.record().map(|record| record.plan);
+    let (bridge, record, _) = setup::set_up(netlink, plan, store).await?;
+    if let Some(former) = former {
+        leave_former_cidrs(netlink, &bridge, &former, plan).await?;
+    }
     Ok(record)
+}
+
+/// Takes the gateway's addresses in pod CIDRs that the node has no more off the bridge: another node's pods may have these.
+async fn leave_former_cidrs(
+    netlink: &Netlink,
+    bridge: &Bridge,
+    former: &Plan,
+    plan: &Plan,
+) -> Result<()> {
+    let (index, name) = bridge.gateway();
+    for held in netlink.addresses(index).await? {
+        let held = held.network;
+        if former.holds(held.ip()) && !plan.holds(held.ip()) {
+            tracing::warn!("bridge {name}: {held} is of a pod CIDR that is this node's no more");
+            netlink.delete_address(index, held).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes what differs between two states of the cluster, on a node that is as the first says.
@@ -262,45 +279,4 @@ fn note_problems(
         problems: all,
         ..record
     })
-}
-
-/// What is missing or left over of a node's peers, one line each; none if all is as the cluster wants it.
-pub async fn drift(netlink: &Netlink, plan: &Plan, store: &Store) -> Result<Vec<String>> {
-    let _lock = store.lock_shared()?;
-    let Some(cluster) = store.cluster() else {
-        return Ok(vec!["cluster.json: gone".to_owned()]);
-    };
-    let mut drifted = Vec::new();
-    if setup::ready(netlink, plan, store).await?.is_none() {
-        drifted.push("node: not as it was set up".to_owned());
-    }
-    let found = Neighbourhood::find(netlink, &cluster.complete(plan)).await?;
-    let record = store.record();
-    if record
-        .as_ref()
-        .is_some_and(|record| record.problems != found.problems)
-    {
-        drifted.push("peers: reached otherwise than before".to_owned());
-    }
-    let installed = installed_routes(netlink).await?;
-    drifted.extend(routes::drift(netlink, plan, store, &found, &installed).await?);
-    let fast = record.is_some_and(|record| record.is_fast());
-    let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network).filter(|_| fast);
-    if let Some(datapath) = datapath {
-        let held: HashMap<_, _> = datapath.peers()?.into_iter().collect();
-        let wanted: HashMap<_, _> = found.entries().into_iter().collect();
-        if held != wanted {
-            drifted.push(format!(
-                "map PEERS: {} entries, not the {} that it should have",
-                held.len(),
-                wanted.len()
-            ));
-        }
-        for link in found.links() {
-            if !datapath.is_attached(Hook::ToUplink, link.index) {
-                drifted.push(format!("interface {}: without its programs", link.name));
-            }
-        }
-    }
-    Ok(drifted)
 }

@@ -11,6 +11,7 @@ mod bridge;
 pub mod cluster;
 mod control;
 mod directory;
+pub mod drift;
 mod fastpath;
 mod firewall;
 mod macs;

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::{
     Plan, Store,
     cluster::ClusterPeer,
+    drift::Drift,
     overlay,
     peers::{Neighbourhood, installed_routes},
 };
@@ -111,31 +112,29 @@ pub(super) async fn drift(
     store: &Store,
     found: &Neighbourhood,
     installed: &[Route],
-) -> Result<Vec<String>> {
+) -> Result<Vec<Drift>> {
     let known = by_destination(installed);
     let missing = found.routes().into_iter().filter(|route| {
         let other = known.get(&route.destination);
         other.is_none_or(|other| !is_same(other, route))
     });
-    let mut drifted: Vec<String> = missing
-        .map(|route| format!("route {}: missing, or another one", route.destination))
+    let route = |route: &Route, how| Drift::new("route", format!("{}: {how}", route.destination));
+    let neighbour = |n: &Neighbour, how| Drift::new("neighbour", format!("{}: {how}", n.ip));
+    let mut drifts: Vec<Drift> = missing
+        .map(|missing| route(&missing, "missing, or another one"))
         .collect();
     let strays = strays(store, found, installed);
-    drifted.extend(strays.map(|route| format!("route {}: to no peer", route.destination)));
+    drifts.extend(strays.map(|stray| route(stray, "leads to no peer")));
     if let Some((index, neighbours)) = found.neighbours() {
         let known: HashSet<Neighbour> = netlink.neighbours(index).await?.into_iter().collect();
         let missing = neighbours.iter().filter(|n| !known.contains(n));
-        drifted.extend(missing.map(|n| format!("neighbour {}: missing", n.ip)));
+        drifts.extend(missing.map(|missing| neighbour(missing, "missing")));
     }
     if let Some(link) = netlink.link(&overlay::name(&plan.network)).await? {
         let strays = stray_neighbours(netlink, link.index, found).await?;
-        drifted.extend(
-            strays
-                .iter()
-                .map(|n| format!("neighbour {}: no peer's", n.ip)),
-        );
+        drifts.extend(strays.iter().map(|stray| neighbour(stray, "of no peer")));
     }
-    Ok(drifted)
+    Ok(drifts)
 }
 
 fn by_destination(routes: &[Route]) -> HashMap<IpNetwork, &Route> {

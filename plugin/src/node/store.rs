@@ -32,7 +32,7 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attachment, Plan, cluster::Cluster, directory};
-use crate::datapath::config::Mode;
+use crate::{datapath::config::Mode, ipam::AttachmentId};
 
 /// What the names of files begin with that are not whole yet; no container ID does.
 const TEMPORARY: &str = ".new-";
@@ -319,6 +319,12 @@ impl Store {
     /// The directory with a file an attachment, named `<container ID>:<ifname>`.
     pub(super) fn attachments_dir(&self) -> PathBuf {
         self.root.join("attachments")
+    }
+
+    /// When an attachment's record was last written: at its ADD, or when it changed its path. `None` if it is gone.
+    pub fn recorded(&self, id: &AttachmentId) -> Option<SystemTime> {
+        let path = self.attachment_path(&id.container_id, &id.ifname);
+        fs::metadata(path).and_then(|file| file.modified()).ok()
     }
 
     /// Makes the directory of attachments, which the first ADD does else.
