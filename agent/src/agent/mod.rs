@@ -16,7 +16,7 @@ use beeline::{
     cni,
     net::Netlink,
     node::{
-        Plan, Record, Store,
+        Lock, Plan, Record, Store,
         cluster::{self, Cluster, Followed},
         drift,
     },
@@ -38,7 +38,10 @@ use crate::{
 };
 
 /// Changes that come so soon after another are made together.
-const TOGETHER: Duration = Duration::from_millis(200);
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Where changes do not end, rounds begin so far apart.
+const APART: Duration = Duration::from_secs(1);
 
 /// When to try again what failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -71,11 +74,15 @@ struct State {
     made: Option<Made>,
     /// When there is something to do.
     due: Option<Instant>,
+    /// When the last round began.
+    began: Option<Instant>,
     /// Why the last round failed.
     failure: Option<String>,
     /// Why the backend cannot be reached.
     lost: Option<String>,
     uninstalled: bool,
+    /// Keeps other agents away.
+    lock: Option<Lock>,
 }
 
 /// What a node was made.
@@ -110,9 +117,11 @@ impl Agent<'_> {
             view: View::new(&self.options.node_name),
             made: None,
             due: None,
+            began: None,
             failure: None,
             lost: Some("not reached yet".to_owned()),
             uninstalled: false,
+            lock: None,
         };
         self.resume(&mut state).await;
         let mut beat = interval(BEAT);
@@ -168,7 +177,7 @@ impl Agent<'_> {
             Event::Uninstalled(uninstalled) => state.uninstalled = *uninstalled,
             Event::Back | Event::All(_) | Event::Changed(_) | Event::Gone(_) => {
                 if state.lost.take().is_some() {
-                    tracing::info!("{}: back", self.backend);
+                    tracing::info!("{}: connected", self.backend);
                 }
             }
         }
@@ -176,12 +185,15 @@ impl Agent<'_> {
         // The first list counts also if nothing is in it.
         let listed = matches!(event, Event::All(_));
         if state.view.take(event) || listed && state.made.is_none() {
-            state.due.get_or_insert(Instant::now() + TOGETHER);
+            let now = Instant::now();
+            let next = state.began.map_or(now, |began| began + APART);
+            state.due.get_or_insert(next.max(now + TOGETHER));
         }
     }
 
     async fn round(&self, state: &mut State) {
         state.due = None;
+        state.began = Some(Instant::now());
         let judgement = state.view.judge();
         self.metrics
             .set_cluster(state.view.len(), judgement.problems.len());
@@ -191,7 +203,9 @@ impl Agent<'_> {
     /// Makes the node as it was judged, and notes what came of it.
     async fn make(&self, state: &mut State, judgement: Judgement) {
         let began = Instant::now();
-        let made = self.attempt(state.made.as_ref(), judgement).await;
+        let made = self
+            .attempt(&mut state.lock, state.made.as_ref(), judgement)
+            .await;
         self.metrics.reconciled(began.elapsed(), made.is_ok());
         match made {
             Ok(made) => {
@@ -223,7 +237,12 @@ impl Agent<'_> {
     }
 
     /// Makes the node as it was judged.
-    async fn attempt(&self, before: Option<&Made>, judgement: Judgement) -> Result<Made> {
+    async fn attempt(
+        &self,
+        lock: &mut Option<Lock>,
+        before: Option<&Made>,
+        judgement: Judgement,
+    ) -> Result<Made> {
         let (node, own) = (&self.options.node, &self.options.node_name);
         ensure!(
             !judgement.pod_cidrs.is_empty(),
@@ -233,6 +252,15 @@ impl Agent<'_> {
         let conflist = conflist::render(node, &judgement.pod_cidrs)?;
         let plan = cni::plan_of(&conflist.plugin)?;
         let store = Store::new(&plan);
+        if lock.is_none() {
+            *lock = store.lock_agent()?;
+            let ours = lock.is_some();
+            ensure!(
+                ours,
+                "network {}: another agent keeps it; waiting for its end",
+                plan.network
+            );
+        }
         let cluster = judgement.cluster(self.backend, own);
         let certain = before.filter(|made| !made.doubtful && made.plan == plan);
         let followed = match certain {
@@ -354,19 +382,11 @@ fn report(before: Option<&Made>, made: &Made) {
         before.map(|before| &before.record.problems),
         &made.record.problems,
     );
-    news(
-        before.map(|before| &before.conflist.missing),
-        &made
-            .conflist
-            .missing
-            .iter()
-            .map(|kind| {
-                format!(
-                    "plugin {kind}: not among the node's plugins, left out of the configuration"
-                )
-            })
-            .collect(),
-    );
+    let missing = |made: &Made| -> Vec<String> {
+        let say = |kind| format!("plugin {kind}: not in --bin-dir, left out of the configuration");
+        made.conflist.missing.iter().map(say).collect()
+    };
+    news(before.map(missing).as_ref(), &missing(made));
     if before.map(|before| &before.record.degraded) != Some(&made.record.degraded)
         && let Some(reason) = &made.record.degraded
     {

@@ -280,3 +280,6 @@ fn note_problems(
         ..record
     })
 }
+
+#[cfg(test)]
+mod netns_tests;

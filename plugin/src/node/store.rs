@@ -10,6 +10,7 @@
 //! monitor.lock                  `beeline monitor` holds it alone
 //! ipam/                         the index of the built-in IPAM
 //! cluster.json                  Cluster: the peers that an agent keeps, in cluster mode
+//! agent.lock                    that agent holds it alone
 //! ```
 //!
 //! All of it describes kernel state, hence belongs on a file system that a reboot empties.
@@ -143,6 +144,12 @@ impl Store {
     /// The lock of whoever monitors the network; `None` if somebody has it.
     pub fn lock_monitor(&self) -> Result<Option<Lock>> {
         self.try_lock("monitor.lock")
+    }
+
+    /// The lock of the agent that keeps the network's peers; `None` if one does.
+    pub fn lock_agent(&self) -> Result<Option<Lock>> {
+        directory::make(&self.root)?;
+        self.try_lock("agent.lock")
     }
 
     /// Waits to be the only one who takes an attachment onto the fast path or removes it; `None` if nothing is recorded
@@ -382,7 +389,7 @@ impl Store {
             }
         }
         // The lock last: whoever waits for it looks whether it is still there.
-        for file in ["node.json", "watch", "monitor.lock", "lock"] {
+        for file in ["node.json", "watch", "monitor.lock", "agent.lock", "lock"] {
             remove(&self.root.join(file))?;
         }
         let _ = fs::remove_dir(&self.root);

@@ -67,10 +67,27 @@ struct Network {
     overlay: Option<OverlayConf>,
     pods: Vec<Pod>,
     peers: BTreeMap<String, String>,
+    /// What an agent knows, in cluster mode.
+    cluster: Option<ClusterView>,
     /// What is pinned, if the fast path is on.
     pinned: Option<Pinned>,
     /// What each program did, by program and outcome, where that is not nothing.
     counters: BTreeMap<String, Amount>,
+}
+
+/// A cluster as this command shows it.
+#[derive(Debug, Serialize)]
+struct ClusterView {
+    /// Where the agent knows it from.
+    backend: String,
+    /// This node's name there.
+    node: String,
+    /// Whether the agent runs.
+    agent: bool,
+    /// The names of the peers' nodes, by CIDR.
+    names: BTreeMap<String, String>,
+    /// Nodes that cannot be peers.
+    problems: Vec<String>,
 }
 
 /// A pod as this command shows it.
@@ -173,6 +190,7 @@ fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Resu
             .map(|attachment| pod(attachment, is_on, links))
             .collect(),
         peers: BTreeMap::new(),
+        cluster: cluster(store)?,
         pinned: None,
         counters: BTreeMap::new(),
     };
@@ -186,6 +204,22 @@ fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Resu
     network.counters = counters(&datapath.counters()?);
     network.pinned = Some(pinned(store, &datapath, links)?);
     Ok(network)
+}
+
+fn cluster(store: &Store) -> Result<Option<ClusterView>> {
+    let Some(cluster) = store.cluster() else {
+        return Ok(None);
+    };
+    let peers = cluster.peers.into_iter();
+    Ok(Some(ClusterView {
+        backend: cluster.backend,
+        node: cluster.node,
+        agent: store.lock_agent()?.is_none(),
+        names: peers
+            .map(|peer| (peer.cidr.to_string(), peer.name))
+            .collect(),
+        problems: cluster.problems,
+    }))
 }
 
 fn pod(attachment: Attachment, is_on: bool, links: &HashMap<u32, Traffic>) -> Pod {

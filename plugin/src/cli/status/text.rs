@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Attached, Monitored, Network, Pinned, Pod, Program, Status};
+use super::{Attached, ClusterView, Monitored, Network, Pinned, Pod, Program, Status};
 use crate::{
     datapath::{
         Usage,
@@ -13,6 +13,9 @@ use crate::{
 
 /// How many columns of interfaces there are in a line.
 const WIDTH: usize = 72;
+
+/// So many peers are listed.
+const PEERS: usize = 50;
 
 /// Prints the node and its networks.
 pub(super) fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
@@ -57,8 +60,18 @@ fn network(network: &Network, out: &mut impl Write) -> io::Result<()> {
         .pods
         .iter()
         .try_for_each(|pod| self::pod(pod, out))?;
-    for (cidr, node) in &network.peers {
-        writeln!(out, "  peer  {cidr:<18} via {node}")?;
+    if let Some(cluster) = &network.cluster {
+        self::cluster(cluster, out)?;
+    }
+    let names = network.cluster.as_ref().map(|cluster| &cluster.names);
+    for (cidr, node) in network.peers.iter().take(PEERS) {
+        let name = names.and_then(|names| names.get(cidr));
+        let name = name.map_or(String::new(), |name| format!("  {name}"));
+        writeln!(out, "  peer  {cidr:<18} via {node}{name}")?;
+    }
+    if network.peers.len() > PEERS {
+        let more = network.peers.len() - PEERS;
+        writeln!(out, "  peer  {more} more; --output json has all")?;
     }
     if let Some(pinned) = &network.pinned {
         self::pinned(pinned, out)?;
@@ -71,6 +84,21 @@ fn network(network: &Network, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn cluster(cluster: &ClusterView, out: &mut impl Write) -> io::Result<()> {
+    let ClusterView {
+        backend,
+        node,
+        agent,
+        problems,
+        ..
+    } = cluster;
+    let agent = if *agent { "running" } else { "not running" };
+    writeln!(out, "  cluster {backend}  node {node}  agent {agent}")?;
+    problems
+        .iter()
+        .try_for_each(|problem| writeln!(out, "  problem: {problem}"))
 }
 
 fn overlay(overlay: &OverlayConf, out: &mut impl Write) -> io::Result<()> {
