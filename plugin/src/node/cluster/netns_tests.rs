@@ -277,9 +277,10 @@ fn a_killed_agents_peers_are_swept_up_and_those_of_other_networks_stay() {
             node: "192.168.1.12".parse()?,
         }];
         other.datapath.overlay = None;
-        setup::set_up(netlink, &other, &Store::new(&other))
-            .await
-            .map(drop)?;
+        let store = Store::new(&other);
+        let lock = store.lock_exclusive()?;
+        setup::set_up(netlink, &other, &store).await?;
+        drop(lock);
         lab.reconcile(&cluster(&[("10.244.2.0/24", "192.168.1.12")]))
             .await?;
         // Nobody has written down that this was one.
