@@ -9,7 +9,7 @@
 mod attachment;
 mod bridge;
 mod control;
-mod directory;
+pub mod directory;
 mod fastpath;
 mod firewall;
 mod macs;
