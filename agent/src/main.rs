@@ -11,7 +11,13 @@
 //! ```
 
 mod backend;
+#[cfg_attr(not(test), expect(dead_code, reason = "the agent's loop starts it"))]
+mod calls;
 mod health;
+#[cfg_attr(not(test), expect(dead_code, reason = "the agent's loop starts it"))]
+mod http;
+#[cfg_attr(not(test), expect(dead_code, reason = "the agent's loop starts it"))]
+mod metrics;
 mod options;
 mod view;
 
