@@ -12,9 +12,11 @@
 
 mod agent;
 mod backend;
+mod calls;
 mod conflist;
 mod gc;
 mod health;
+mod http;
 mod metrics;
 mod options;
 mod runtime;
@@ -87,16 +89,20 @@ fn serve<F: Future<Output = Result<()>>>(
         let signals = Signals::new()?;
         let (events, told) = mpsc::channel(BACKLOG);
         let (ready, is_ready) = watch::channel(false);
+        let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new()));
         let agent = Agent {
             options,
             backend: name,
             netlink,
-            health: Arc::new(Health::new()),
-            metrics: Arc::new(Metrics::default()),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
             ready,
         };
         let end = tokio::select! {
             end = agent.run(told, signals) => end?,
+            ended = http::serve(options.listen, health, metrics) => {
+                return ended.and_then(|()| bail!("--listen {}: ended", options.listen));
+            }
             ended = backend(events, is_ready) => match ended {
                 Ok(()) => bail!("{name}: ended"),
                 Err(error) => return Err(error),

@@ -41,8 +41,13 @@ pub fn counters(node: &Node) -> Result<BTreeMap<String, u64>> {
 /// Waits until a pod is on the path that it is to stay on; returns how long that took.
 pub fn settle(node: &Node, container_id: &str, ifname: &str) -> Result<Duration> {
     let start = Instant::now();
-    for network in fs::read_dir(node.state_dir())? {
-        let store = Store::at(network?.path());
+    for entry in fs::read_dir(node.state_dir())? {
+        let entry = entry?;
+        // The agent's socket is there too.
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let store = Store::at(entry.path());
         while store.is_joining(container_id, ifname)? {
             let waited = start.elapsed();
             ensure!(

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use beeline::{
-    cni,
+    cni::{self, NetConf},
     net::Netlink,
     node::{
         Lock, Plan, Record, Store,
@@ -28,10 +28,11 @@ use tokio::{
 
 use crate::{
     backend::Event,
+    calls,
     conflist::{self, Conflist},
     gc,
     health::Health,
-    metrics::Metrics,
+    metrics::{Metrics, Network},
     options::Daemon,
     signals::Signals,
     view::{Judgement, View},
@@ -206,12 +207,11 @@ impl Agent<'_> {
         let made = self
             .attempt(&mut state.lock, state.made.as_ref(), judgement)
             .await;
-        self.metrics.reconciled(began.elapsed(), made.is_ok());
+        self.metrics.reconciled(began.elapsed(), &made);
         match made {
             Ok(made) => {
                 if state.made.is_none() {
-                    watcher::start(&made.store);
-                    self.metrics.set_store(made.store.clone());
+                    self.begin(&made);
                 }
                 report(state.made.as_ref(), &made);
                 state.failure = None;
@@ -233,6 +233,22 @@ impl Agent<'_> {
                 self.assess(made).await
             }
             (None, failure) => Err(failure.clone().unwrap_or_default()),
+        });
+    }
+
+    /// Starts what needs a network.
+    fn begin(&self, made: &Made) {
+        watcher::start(&made.store);
+        let conf = NetConf::parse(made.conflist.plugin.to_string().into(), cni::Command::Add);
+        if let Ok(conf) = conf {
+            self.metrics.set_network(Network::of(&conf));
+        }
+        let state_dir = made.plan.datapath.state_dir.clone();
+        let metrics = Arc::clone(&self.metrics);
+        tokio::spawn(async move {
+            if let Err(error) = calls::receive(&state_dir, metrics).await {
+                tracing::warn!("what the plugin's calls took will not be known: {error:#}");
+            }
         });
     }
 
@@ -308,7 +324,7 @@ impl Agent<'_> {
                 }
                 drifts
                     .iter()
-                    .for_each(|drift| self.metrics.repaired(drift.kind));
+                    .for_each(|drift| self.metrics.repaired(drift.kind, 1));
                 made.doubtful |= !drifts.is_empty();
             }
             Err(error) => tracing::warn!("look for drift: {error:#}"),
@@ -358,9 +374,12 @@ impl Agent<'_> {
             age: self.options.gc_age,
         };
         match gc::run(&scope).await {
-            Ok(collected) => self
-                .metrics
-                .collected(collected.attachments, collected.owners),
+            Ok(gc::Collected {
+                attachments,
+                owners,
+            }) => {
+                self.metrics.collected(attachments as u64, owners as u64);
+            }
             Err(error) => tracing::warn!("collect what pods left: {error:#}"),
         }
     }

@@ -6,13 +6,14 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use serde_json::Value;
 
 use super::{
     Code, Command, Env, Error, NetConf, Result, Version, WithCode as _, add, check, config::Ipam,
-    del, gc, json, plan, status,
+    del, gc, json, plan, status, tell::Report,
 };
 use crate::{
     ipam::{AttachmentId, Delegate, IpamConf, host_local},
@@ -90,26 +91,40 @@ pub fn plan_of(conf: &Value) -> Result<Plan> {
     Ok(plan::plan(&conf, host_local.as_ref()))
 }
 
+/// What the answer to a call needs to know of it, as far as it could be read.
+#[derive(Debug)]
+struct Asked {
+    version: Version,
+    report: Option<Report>,
+}
+
 /// Serves the call that the process's environment and standard input make. Prints one document if there is anything to
 /// say, whatever happens.
 pub fn main() -> ExitCode {
-    // Until the configuration is read, errors are of the newest version.
-    let mut version = Version::LATEST;
-    let (document, code) = match serve(|name| env::var_os(name), &mut version) {
-        Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some(document)) => (document, ExitCode::SUCCESS),
-        Err(error) => (error.to_json(version), ExitCode::FAILURE),
+    let start = Instant::now();
+    let mut asked = Asked {
+        // Until the configuration is read, errors are of the newest version.
+        version: Version::LATEST,
+        report: None,
     };
-    match writeln!(io::stdout(), "{document}") {
-        Ok(()) => code,
-        Err(_) => ExitCode::FAILURE,
+    let answer = serve(|name| env::var_os(name), &mut asked);
+    let (took, failed) = (start.elapsed(), answer.is_err());
+    let document = answer.unwrap_or_else(|error| Some(error.to_json(asked.version)));
+    let printed = match document {
+        Some(document) => writeln!(io::stdout(), "{document}"),
+        None => Ok(()),
+    };
+    // After the answer, which must not wait for it.
+    if let Some(report) = asked.report {
+        report.send(took, failed);
+    }
+    match failed || printed.is_err() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
     }
 }
 
-fn serve(
-    lookup: impl Fn(&str) -> Option<OsString>,
-    version: &mut Version,
-) -> Result<Option<Value>> {
+fn serve(lookup: impl Fn(&str) -> Option<OsString>, asked: &mut Asked) -> Result<Option<Value>> {
     let env = Env::parse(lookup)?;
     // VERSION must not wait for an input that may never end.
     if env.command == Command::Version {
@@ -122,7 +137,8 @@ fn serve(
         .map_err(|error| anyhow::Error::new(error).context("standard input: read"))
         .code(Code::Io)?;
     let conf = NetConf::parse(stdin.into(), env.command)?;
-    *version = conf.version;
+    asked.version = conf.version;
+    asked.report = Report::of(env.command, &conf);
     let call = Call { env, conf };
     match call.env.command {
         Command::Add => add::add(&call).map(Some),

@@ -15,6 +15,7 @@ pub mod names;
 mod plan;
 pub mod result;
 mod status;
+pub mod tell;
 mod unplug;
 pub mod version;
 mod vlan;

@@ -4,10 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData};
 use beeline_common::{Flow, abi::names};
 
-use super::{
-    maps::{self, Usage},
-    pins::Pins,
-};
+use super::{maps, pins::Pins};
 
 /// The protocol number of TCP.
 const TCP: u8 = 6;
@@ -35,22 +32,6 @@ pub(super) fn retain(pins: &Pins, keep: impl Fn(&Flow) -> bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// How full the maps are.
-pub(super) fn usage(pins: &Pins) -> Result<[Usage; 2]> {
-    let [datagrams, connections] = open(pins)?;
-    let usage = |name, map: &HashMap<MapData, Flow, u32>| -> Result<Usage> {
-        Ok(Usage {
-            map: name,
-            held: map.keys().filter(Result::is_ok).count(),
-            size: maps::size(pins, name)?,
-        })
-    };
-    Ok([
-        usage(names::STACK_FLOWS, &datagrams)?,
-        usage(names::STACK_CONNS, &connections)?,
-    ])
 }
 
 fn open(pins: &Pins) -> Result<[HashMap<MapData, Flow, u32>; 2]> {

@@ -5,7 +5,7 @@ use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-
+use beeline_common::{self as abi, Address, Cidr, Flow, Peer, abi::names};
 use serde::Serialize;
 
 use super::pins::Pins;
@@ -19,6 +19,16 @@ pub struct Usage {
     pub held: usize,
     /// Entries that it can hold. A map of flows then pushes out the one that was not used for the longest time.
     pub size: u32,
+}
+
+impl Usage {
+    /// The maps that can be full.
+    pub const MAPS: [&str; 4] = [
+        names::PODS,
+        names::PEERS,
+        names::STACK_FLOWS,
+        names::STACK_CONNS,
+    ];
 }
 
 fn open(pins: &Pins, name: &str) -> Result<MapData> {
@@ -36,11 +46,29 @@ pub(super) fn lru<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<Map
     map.try_into().with_context(|| format!("map {name}"))
 }
 
-/// How many entries a map can hold.
-pub(super) fn size(pins: &Pins, name: &str) -> Result<u32> {
-    let info = open(pins, name)?.info();
+/// How full a map of [`Usage::MAPS`] is.
+pub(super) fn usage(pins: &Pins, name: &'static str) -> Result<Usage> {
+    let map = open(pins, name)?;
+    let info = map.info();
     let info = info.with_context(|| format!("map {name}: get information"))?;
-    Ok(info.max_entries())
+    let size = info.max_entries();
+    let held = match name {
+        names::PODS => count::<Address, abi::Pod>(Map::HashMap(map), size),
+        names::PEERS => count::<Cidr, Peer>(Map::HashMap(map), size),
+        _ => count::<Flow, u32>(Map::LruHashMap(map), size),
+    };
+    Ok(Usage {
+        map: name,
+        held: held.with_context(|| format!("map {name}: count"))?,
+        size,
+    })
+}
+
+fn count<K: Pod, V: Pod>(map: Map, size: u32) -> Result<usize, MapError> {
+    let map: HashMap<MapData, K, V> = map.try_into()?;
+    // The kernel starts anew where the entry has gone that the walk is at, so that there is no end of its own to it.
+    let keys = map.keys().take(size as usize);
+    Ok(keys.filter(Result::is_ok).count())
 }
 
 pub(super) fn array<V: Pod>(pins: &Pins, name: &str) -> Result<Array<MapData, V>> {

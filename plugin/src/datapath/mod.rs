@@ -16,7 +16,7 @@ use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{programs::ProgramInfo, util::KernelVersion};
-use beeline_common::{Features, Flow, Hook, Mac, Peer, Pod, abi::names, stats::HOOKS};
+use beeline_common::{Features, Flow, Hook, Mac, Peer, Pod, stats::HOOKS};
 use ipnetwork::IpNetwork;
 
 use self::config::AttachBy;
@@ -213,23 +213,15 @@ impl Datapath {
         flows::retain(&self.pins, keep)
     }
 
-    /// How many flows of the stack are remembered, and how many can be.
-    pub fn flows(&self) -> Result<[Usage; 2]> {
-        flows::usage(&self.pins)
+    /// How full a map of [`Usage::MAPS`] is. Its entries are counted one by one, which takes the kernel some 200 ns each.
+    pub fn usage_of(&self, map: &'static str) -> Result<Usage> {
+        maps::usage(&self.pins, map)
     }
 
     /// How full all maps are that can be.
     pub fn usage(&self) -> Result<Vec<Usage>> {
-        let held = [
-            (names::PODS, self.pods()?.len()),
-            (names::PEERS, self.peers()?.len()),
-        ];
-        let mut usage = Vec::from(self.flows()?);
-        for (map, held) in held.into_iter().rev() {
-            let size = maps::size(&self.pins, map)?;
-            usage.insert(0, Usage { map, held, size });
-        }
-        Ok(usage)
+        let maps = Usage::MAPS.into_iter();
+        maps.map(|map| self.usage_of(map)).collect()
     }
 
     /// The pods on the fast path, by address.

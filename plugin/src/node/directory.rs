@@ -16,7 +16,7 @@ use nix::unistd::Uid;
 ///
 /// Others could replace a part of the path, and so have files written and removed elsewhere: it is a symbolic link, of
 /// another owner, or writable by others.
-pub(super) fn make(path: &Path) -> Result<()> {
+pub fn make(path: &Path) -> Result<()> {
     let parts: Vec<_> = path.ancestors().collect();
     for part in parts.into_iter().rev() {
         match fs::symlink_metadata(part) {

@@ -10,7 +10,7 @@ mod attachment;
 mod bridge;
 pub mod cluster;
 mod control;
-mod directory;
+pub mod directory;
 pub mod drift;
 mod fastpath;
 mod firewall;

@@ -291,6 +291,18 @@ impl Store {
         Ok(attachments)
     }
 
+    /// How many attachments there are. Reads none of them.
+    pub fn count_attachments(&self) -> Result<usize> {
+        let directory = self.attachments_dir();
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            entries => entries.with_context(|| format!("{}: read", directory.display()))?,
+        };
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+        let whole = names.filter(|name| !name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()));
+        Ok(whole.count())
+    }
+
     /// Writes an attachment down, new or changed.
     pub fn save_attachment(&self, attachment: &Attachment) -> Result<()> {
         let path = self.attachment_path(&attachment.container_id, &attachment.ifname);
