@@ -1,5 +1,7 @@
 //! The engines that know the cluster, and what they all tell.
 
+pub(crate) mod etcd;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
