@@ -5,7 +5,10 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU8, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use beeline_tests::{
     exec,
     netns::{Ipv6, Namespace},
+    sweep,
     topology::unique_prefix,
 };
 use serde_json::Value;
@@ -23,6 +27,8 @@ use super::pki::Pki;
 
 /// Far longer than anything here takes on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+
+static SWEPT: Once = Once::new();
 
 /// Anything on the switch: a namespace with an address.
 pub(super) struct Host {
@@ -56,17 +62,22 @@ impl Cluster {
 
     /// The same, speaking TLS with clients that have certificates, if there is an authority.
     pub(super) fn start_with(members: u8, pki: Option<Pki>) -> Self {
+        SWEPT.call_once(|| drop(sweep::dead_owners()));
         let prefix = unique_prefix();
         let switch = Namespace::create(&format!("{prefix}-switch"), Ipv6::Disabled).unwrap();
         let bridge = "link add switch up type bridge mcast_snooping 0".to_owned();
         exec::ip_batch(&switch, &[bridge]).unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{prefix}-"))
+            .tempdir_in(sweep::MEMORY)
+            .unwrap();
         let mut cluster = Self {
             members: Vec::new(),
             switch,
             prefix,
             hosts: AtomicU8::new(0),
             pki,
-            folder: tempfile::tempdir_in("/dev/shm").unwrap(),
+            folder,
         };
         for index in 1..=members {
             let host = cluster.connect(&format!("etcd{index}"), index);

@@ -3,6 +3,7 @@
 //! They need root, etcd and etcdctl; `cargo xtask test` installs these.
 
 mod cluster;
+mod crowds;
 mod failures;
 mod leases;
 mod names;

@@ -3,7 +3,11 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -11,7 +15,7 @@ use std::{
 use anyhow::Result;
 use clap::Parser as _;
 use ipnetwork::IpNetwork;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     super::{release, run},
@@ -86,6 +90,8 @@ pub(super) struct Node {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
     log: Log,
+    /// Whether nobody takes what it tells.
+    pub(super) deaf: Arc<AtomicBool>,
     /// Who there is, by what was told.
     pub(super) members: BTreeMap<String, Member>,
     /// Why the etcd is not reached.
@@ -102,6 +108,8 @@ impl Node {
         let (stop, stopped) = oneshot::channel();
         let (told, events) = mpsc::channel();
         let log = Log::default();
+        let deaf = Arc::new(AtomicBool::new(false));
+        let deaf_there = deaf.clone();
         let (host, known, writer) = (host.clone(), spec.known.clone(), log.clone());
         let thread = thread::spawn(move || {
             let subscriber = tracing_subscriber::fmt()
@@ -114,6 +122,9 @@ impl Node {
                         let forward = async {
                             while let Some(event) = receiver.recv().await {
                                 let _ = told.send(event);
+                                while deaf_there.load(Ordering::Relaxed) {
+                                    sleep(Duration::from_millis(5)).await;
+                                }
                             }
                             std::future::pending::<()>().await;
                         };
@@ -131,6 +142,7 @@ impl Node {
             stop: Some(stop),
             thread: Some(thread),
             log,
+            deaf,
             members: BTreeMap::new(),
             lost: None,
             told: Vec::new(),
@@ -186,7 +198,7 @@ impl Node {
             Event::Changed(member) => drop(self.members.insert(member.name.clone(), member)),
             Event::Gone(name) => drop(self.members.remove(&name)),
             Event::Lost(reason) => self.lost = Some(reason),
-            Event::Uninstalled(_) => panic!("{event:?}"),
+            event => panic!("{event:?}"),
         }
         self.told.push(event);
     }
@@ -256,7 +268,7 @@ pub(super) fn release_node(cluster: &Cluster, host: &Host, spec: &Spec) -> Resul
     host.netns.within(|| within(release(&options)))
 }
 
-fn within<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn within<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

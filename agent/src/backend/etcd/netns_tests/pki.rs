@@ -15,23 +15,24 @@ pub(super) struct Pki {
 }
 
 impl Pki {
-    /// A new authority.
-    pub(super) fn new() -> Self {
+    /// A new authority of this name.
+    pub(super) fn new(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Self { folder };
-        let extensions = [
-            "-addext",
+        let mut arguments = request("ca", "-x509", name);
+        for extension in [
             "basicConstraints=critical,CA:TRUE",
-            "-addext",
             "keyUsage=critical,keyCertSign",
-        ];
-        pki.openssl(&[&request("ca", "-x509")[..], &extensions].concat());
+        ] {
+            arguments.extend(["-addext".to_owned(), extension.to_owned()]);
+        }
+        pki.openssl(&arguments);
         pki
     }
 
     /// Signs a certificate for these addresses.
     pub(super) fn sign(&self, name: &str, addresses: &[&str]) {
-        self.openssl(&request(name, "-new"));
+        self.openssl(&request(name, "-new", name));
         let names: Vec<_> = addresses
             .iter()
             .map(|address| format!("IP:{address}"))
@@ -42,14 +43,14 @@ impl Pki {
         }
         fs::write(self.path("extensions"), extensions).unwrap();
         fs::rename(self.cert(name), self.path("request")).unwrap();
-        let sign = "x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 -extfile extensions -out";
-        let cert = format!("{name}.crt");
-        let mut arguments: Vec<_> = sign.split(' ').collect();
-        arguments.push(&cert);
-        self.openssl(&arguments);
+        let sign = format!(
+            "x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 -extfile extensions -out {name}.crt"
+        );
+        let sign: Vec<_> = sign.split(' ').map(str::to_owned).collect();
+        self.openssl(&sign);
     }
 
-    fn openssl(&self, arguments: &[&str]) {
+    fn openssl(&self, arguments: &[String]) {
         let mut command = Command::new("openssl");
         exec::stdout(command.args(arguments).current_dir(self.folder.path())).unwrap();
     }
@@ -72,23 +73,9 @@ impl Pki {
 }
 
 /// Arguments that make a key and a certificate or a request of a name.
-fn request<'a>(name: &'a str, kind: &'a str) -> Vec<&'a str> {
-    let (subject, key, out) = match name {
-        "ca" => ("/CN=ca", "ca.key", "ca.crt"),
-        "server" => ("/CN=server", "server.key", "server.crt"),
-        "client" => ("/CN=client", "client.key", "client.crt"),
-        _ => panic!("{name}"),
-    };
-    let arguments = [
-        "req",
-        kind,
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        subject,
-    ];
-    [&arguments[..], &["-days", "7", "-keyout", key, "-out", out]].concat()
+fn request(file: &str, kind: &str, name: &str) -> Vec<String> {
+    let arguments = format!(
+        "req {kind} -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7 -subj /CN={name} -keyout {file}.key -out {file}.crt"
+    );
+    arguments.split(' ').map(str::to_owned).collect()
 }

@@ -14,7 +14,7 @@ fn with(spec: Spec, option: &str, path: PathBuf) -> Spec {
 
 #[test]
 fn only_certificates_of_the_authority_are_let_through_and_what_is_wrong_is_said() {
-    let (pki, foreign) = (Pki::new(), Pki::new());
+    let (pki, foreign) = (Pki::new("ours"), Pki::new("foreign"));
     pki.sign("server", &["10.99.0.1"]);
     pki.sign("client", &[]);
     foreign.sign("client", &[]);
