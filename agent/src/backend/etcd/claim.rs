@@ -7,9 +7,9 @@ use etcd_client::{Client, Compare, DeleteOptions, KeyValue, PutOptions, Txn, Txn
 use ipnetwork::IpNetwork;
 
 use super::{
-    Stop,
+    Stop, config,
     connect::explain,
-    keys::{Config, NodeValue, SubnetValue},
+    keys::{NodeValue, SubnetValue},
     plan::{Holder, Plan, Taken, plan},
     settings::Settings,
     store,
@@ -62,7 +62,7 @@ impl Memory {
         addresses: &[IpAddr],
     ) -> Result<Claim, Stop> {
         for _ in 0..ATTEMPTS {
-            let config = agree(client, settings).await?;
+            let config = config::agree(client, settings).await?;
             let own = own(client, settings).await?;
             let lease = self.lease(client, settings, own.as_ref()).await?;
             let taken = subnets(client, settings, own.as_ref()).await?;
@@ -220,49 +220,6 @@ async fn retire(client: &mut Client, own: Option<&Own>, lease: i64) {
     if let Err(error) = store::revoke(client, own.lease).await {
         tracing::debug!("{error:#}");
     }
-}
-
-/// Writes the configuration if there is none, else compares it with the options; returns its revision.
-async fn agree(client: &mut Client, settings: &Settings) -> Result<i64, Stop> {
-    let key = settings.keys.config();
-    let mine = Config {
-        ranges: settings.ranges.clone(),
-    };
-    loop {
-        if let Some(pair) = store::get(client, &key).await? {
-            let said = String::from_utf8_lossy(pair.value());
-            let theirs: Config = serde_json::from_slice(pair.value()).map_err(|error| {
-                Stop::Refused(anyhow!(
-                    "key {key}: holds {said:?}, which beeline has not written: {error}"
-                ))
-            })?;
-            if theirs == mine {
-                return Ok(pair.mod_revision());
-            }
-            return Err(Stop::Refused(anyhow!(
-                "--cluster-cidr and subnet length: here {}, in the etcd {} (key {key}); all nodes must agree",
-                list(&mine),
-                list(&theirs)
-            )));
-        }
-        let txn = Txn::new()
-            .when(vec![store::unchanged(key.clone(), None)])
-            .and_then(vec![TxnOp::put(
-                key.clone(),
-                serde_json::to_string(&mine).map_err(anyhow::Error::from)?,
-                None,
-            )]);
-        client
-            .txn(txn)
-            .await
-            .map_err(explain)
-            .context("configuration: transaction")?;
-    }
-}
-
-fn list(config: &Config) -> String {
-    let ranges: Vec<_> = config.ranges.iter().map(ToString::to_string).collect();
-    ranges.join(" and ")
 }
 
 /// Gets this node's key; refuses to go on if another machine has written it.

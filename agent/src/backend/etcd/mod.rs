@@ -12,8 +12,10 @@
 
 mod backoff;
 mod claim;
+mod config;
 mod connect;
 mod keys;
+mod members;
 #[cfg(test)]
 mod netns_tests;
 mod plan;
@@ -22,18 +24,13 @@ mod session;
 mod settings;
 mod store;
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use tokio::time::sleep;
 
-use self::{connect::Endpoint, session::Sessions, settings::Settings};
+use self::{connect::Endpoint, members::Members, session::Sessions, settings::Settings};
 use super::{Event, Events};
 use crate::options::Etcd;
-
-/// A session that has lasted so long was a good one: what failed before it does not count any more.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// Why a session ended.
 #[derive(Debug)]
@@ -56,7 +53,7 @@ impl From<anyhow::Error> for Stop {
 /// wrong. `known` are the pod CIDRs that the node had before.
 pub(crate) async fn run(options: &Etcd, known: Vec<IpNetwork>, events: Events) -> Result<()> {
     let settings = Settings::new(options)?;
-    let mut failures = Failures::new(&settings);
+    let mut members = Members::new(&settings);
     let mut sessions = Sessions {
         settings: &settings,
         events: &events,
@@ -64,7 +61,7 @@ pub(crate) async fn run(options: &Etcd, known: Vec<IpNetwork>, events: Events) -
         told: None,
     };
     loop {
-        let endpoint = failures.endpoint();
+        let endpoint = members.endpoint();
         let stopped = tokio::select! {
             () = events.closed() => Stop::Closed,
             Err(stop) = sessions.run(endpoint) => stop,
@@ -76,7 +73,7 @@ pub(crate) async fn run(options: &Etcd, known: Vec<IpNetwork>, events: Events) -
         };
         tracing::warn!("etcd {endpoint}: {error:#}");
         let lasted = sessions.told.map(|told| told.elapsed());
-        let Some((reason, round)) = failures.note(&error, lasted) else {
+        let Some((reason, round)) = members.note(&error, lasted) else {
             continue;
         };
         if let Some(reason) = reason
@@ -118,61 +115,4 @@ async fn release_by(endpoint: &Endpoint, settings: &Settings) -> Result<()> {
         return Ok(());
     }
     store::revoke(&mut client, pair.lease()).await
-}
-
-/// The members, which is tried next, and what was wrong with each.
-struct Failures<'a> {
-    settings: &'a Settings,
-    turn: usize,
-    /// Since the last good session.
-    count: usize,
-    reasons: Vec<Option<String>>,
-    told: Option<String>,
-}
-
-impl<'a> Failures<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        let members = settings.endpoints.len();
-        Self {
-            settings,
-            // Nodes spread over the members.
-            turn: settings.node.bytes().map(usize::from).sum::<usize>() % members,
-            count: 0,
-            reasons: vec![None; members],
-            told: None,
-        }
-    }
-
-    fn endpoint(&self) -> &'a Endpoint {
-        &self.settings.endpoints[self.turn]
-    }
-
-    /// Notes what was wrong with a member, after a session of so long if there was one, and turns to the next. When all have
-    /// failed it returns how often they have, and what was wrong, unless that has been told.
-    fn note(
-        &mut self,
-        error: &anyhow::Error,
-        lasted: Option<Duration>,
-    ) -> Option<(Option<String>, u32)> {
-        let members = self.reasons.len();
-        if lasted.is_some() {
-            self.told = None;
-        }
-        if lasted.is_some_and(|lasted| lasted >= STABLE) {
-            self.count = 0;
-            self.reasons.fill(None);
-        }
-        self.reasons[self.turn] = Some(format!("{}: {error:#}", self.endpoint()));
-        self.turn = (self.turn + 1) % members;
-        self.count += 1;
-        if !self.count.is_multiple_of(members) {
-            return None;
-        }
-        let reasons: Vec<_> = self.reasons.iter().flatten().cloned().collect();
-        let reason = reasons.join("; ");
-        let round = u32::try_from(self.count / members).unwrap_or(u32::MAX);
-        let news = self.told.as_ref() != Some(&reason);
-        self.told = Some(reason.clone());
-        Some((news.then_some(reason), round))
-    }
 }
