@@ -23,7 +23,7 @@ mod runtime;
 mod signals;
 mod view;
 
-use std::{future::Future, io, process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc};
 
 use anyhow::{Result, bail};
 use beeline::net::with_netlink;
@@ -33,7 +33,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     agent::{Agent, End},
-    backend::{Events, kubernetes},
+    backend::{Events, etcd, kubernetes},
     health::Health,
     metrics::Metrics,
     options::{Daemon, LogFormat, Options, Verb},
@@ -47,9 +47,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     log_to_stderr(options.log_format);
     let done = match options.verb {
-        Verb::Kubernetes(options) => {
-            serve("kubernetes", &options.daemon.clone(), |events, ready| {
-                kubernetes::run(options, events, ready)
+        Verb::Kubernetes(options) => serve("kubernetes", &options.daemon, async |events, ready| {
+            kubernetes::run(&options, events, ready).await
+        }),
+        Verb::Etcd(options) => {
+            let known = conflist::former_pod_cidrs(&options.daemon.node);
+            serve("etcd", &options.daemon, async |events, _| {
+                etcd::run(&options, known, events).await
             })
         }
         _ => unreachable!(),
@@ -80,10 +84,10 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 /// Runs the daemon on what a backend tells.
-fn serve<F: Future<Output = Result<()>>>(
+fn serve(
     name: &'static str,
     options: &Daemon,
-    backend: impl FnOnce(Events, watch::Receiver<bool>) -> F,
+    backend: impl AsyncFnOnce(Events, watch::Receiver<bool>) -> Result<()>,
 ) -> Result<()> {
     with_netlink(async |netlink| {
         let signals = Signals::new()?;

@@ -10,6 +10,9 @@ use crate::node::{BPFFS, STATE};
 use crate::topology::{BENCH_PREFIX, DEMO_PREFIX};
 use crate::{cgroup, netns};
 
+/// Where tests keep data that a program would else wait for a disk for.
+pub const MEMORY: &str = "/dev/shm";
+
 /// Something of ours that exists, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leftover {
@@ -120,7 +123,7 @@ fn is_of_demo(name: &str) -> bool {
 
 fn find(is_ours: impl Fn(&str) -> bool) -> Vec<Leftover> {
     let namespaces = netns::list().into_iter().map(Leftover::Namespace);
-    let directories = [BPFFS, STATE]
+    let directories = [BPFFS, STATE, MEMORY]
         .into_iter()
         .flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
     let directories = directories.map(|entry| Leftover::Directory(entry.path()));

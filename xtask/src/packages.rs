@@ -87,6 +87,25 @@ pub(crate) const RUNTIME: &[Requirement] = &[
     },
 ];
 
+/// What the agent is tested with: an etcd, its client, and certificates.
+pub(crate) const ETCD: &[Requirement] = &[
+    Requirement {
+        package: "etcd-server",
+        program: "etcd",
+        folders: &[],
+    },
+    Requirement {
+        package: "etcd-client",
+        program: "etcdctl",
+        folders: &[],
+    },
+    Requirement {
+        package: "openssl",
+        program: "openssl",
+        folders: &[],
+    },
+];
+
 /// What builds the tests: the client of the container runtime interface is generated.
 pub(crate) const BUILD_TESTS: &[Requirement] = &[Requirement {
     package: "protobuf-compiler",

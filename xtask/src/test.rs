@@ -13,8 +13,11 @@ use crate::process::{self, say};
 use crate::steps::Steps;
 use crate::{build, build_ebpf, interrupt, packages, workspace};
 
-/// The suites of a full run: one a tier.
-const SUITES: usize = 3;
+/// The suites of a full run: one a tier, and two of `netns`.
+const SUITES: usize = 4;
+
+/// The module of the agent's tests with a real etcd.
+const ETCD: &str = "backend::etcd::netns_tests";
 
 /// Which tiers to run; none selected means all.
 #[derive(clap::Args, Default)]
@@ -63,6 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if selected.netns {
         steps.step("netns", || netns(&mut tests));
+        steps.step("etcd", || etcd(&mut tests));
     }
     if tests.suites > 0 {
         let all = tests.suites == SUITES && is_root();
@@ -93,13 +97,16 @@ fn fuzz(packets: u64, target: &[&str]) -> Result<()> {
 
 fn unit(tests: &mut Tests) -> Result<()> {
     let libraries = ["--package", "beeline-common", "--package", "beeline"];
-    let select = [&libraries[..], &["--package", "xtask"]].concat();
+    let programs = ["--package", "beeline-agent", "--package", "xtask"];
+    let select = [libraries, programs].concat();
     let mut suite = Suite {
         select: &select,
         ..Suite::default()
     };
     if is_root() {
         packages::require(&[packages::REFERENCE])?;
+        // These are a step of their own.
+        suite.arguments = &["--skip", ETCD];
     } else {
         say("unit: not root, hence without the tests in modules named netns_tests");
         suite.arguments = &["--skip", "netns_tests"];
@@ -149,6 +156,21 @@ fn netns(tests: &mut Tests) -> Result<()> {
             ("BEELINE_BIN", workspace::release_bin("beeline")),
             ("BEELINE_FAILPOINTS_BIN", failpoints),
         ],
+        ..Suite::default()
+    };
+    let tested = suite.run(tests);
+    let cleaned = clean();
+    tested.and(cleaned)
+}
+
+/// Runs the agent's backend with a real etcd, whose members are in network namespaces.
+fn etcd(tests: &mut Tests) -> Result<()> {
+    require_root()?;
+    packages::require(&[packages::DEMO, packages::ETCD, packages::BUILD_TESTS])?;
+    let suite = Suite {
+        select: &["--package", "beeline-agent"],
+        // They wait most of the time.
+        arguments: &[ETCD, "--test-threads=4"],
         ..Suite::default()
     };
     let tested = suite.run(tests);

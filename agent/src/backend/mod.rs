@@ -1,5 +1,6 @@
 //! The engines that know the cluster, and what they all tell.
 
+pub(crate) mod etcd;
 pub(crate) mod kubernetes;
 
 use std::net::IpAddr;

@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// The configuration of the client is wrong.
 pub(crate) async fn run(
-    options: Kubernetes,
+    options: &Kubernetes,
     events: Events,
     ready: watch::Receiver<bool>,
 ) -> Result<()> {
