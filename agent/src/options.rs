@@ -51,7 +51,11 @@ pub(crate) enum Verb {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Node {
     /// The network's configuration without what differs between nodes: a conflist
-    #[arg(long, env = "BEELINE_TEMPLATE", default_value = "/etc/beeline/beeline.conflist")]
+    #[arg(
+        long,
+        env = "BEELINE_TEMPLATE",
+        default_value = "/etc/beeline/beeline.conflist"
+    )]
     pub(crate) template: PathBuf,
     /// Where the runtime looks for network configurations
     #[arg(long, default_value = "/etc/cni/net.d")]
