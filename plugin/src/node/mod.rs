@@ -17,6 +17,7 @@ mod monitor;
 mod overlay;
 mod peers;
 mod plan;
+mod remove;
 mod setup;
 mod store;
 mod vlan;
@@ -32,6 +33,7 @@ pub use self::{
     control::{load, unload},
     monitor::Monitor,
     plan::{BridgePlan, Plan, VlanPlan},
+    remove::{Left, Removal, remove},
     store::{Lock, Record, Store},
 };
 use crate::net::Netlink;

@@ -10,7 +10,7 @@ use super::{
     fastpath::{self, Places},
     firewall, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
-    vlan,
+    remove, vlan,
 };
 use crate::{
     datapath::{
@@ -51,7 +51,8 @@ pub(super) async fn ready(
     plan: &Plan,
     store: &Store,
 ) -> Result<Option<(Bridge, Record)>> {
-    let Some(record) = store.record().filter(|record| record.plan == *plan) else {
+    let as_planned = |record: &Record| record.plan == *plan && !remove::is_removed(record);
+    let Some(record) = store.record().filter(as_planned) else {
         return Ok(None);
     };
     let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
