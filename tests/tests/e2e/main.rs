@@ -40,4 +40,5 @@ mod shaping;
 mod spoofing;
 mod status;
 mod stub;
+mod uninstall;
 mod upgrade;
