@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -76,7 +77,10 @@ fn make(tag: &str, archive: &Path) -> Result<String> {
         .context("target: create a folder in it")?;
     let made = assemble(&builder, tag, work.path());
     former.restore();
+    // Even if that failed: on drop the folder goes as far as it can.
+    let removable = make_removable(work.path());
     let id = made?;
+    removable?;
     let mut built = fs::File::open(work.path().join("image.tar"))?;
     files::replace(archive, &mut built, 0o644)?;
     let folder = work.path().display().to_string();
@@ -151,6 +155,19 @@ fn command(builder: &Path, work: &Path) -> Command {
     command
 }
 
+/// Makes all folders in one writable: those of layers are not, and whoever is not root could not empty them.
+fn make_removable(folder: &Path) -> Result<()> {
+    let context = || format!("{}: make writable", folder.display());
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(context)?;
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if entry.file_type().with_context(context)?.is_dir() {
+            make_removable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Where builders remember, for root, from where they have got layers; no option moves it.
 const SHARED: [&str; 3] = [
     "/var/lib/containers/cache/blob-info-cache-v1.boltdb",
@@ -179,6 +196,19 @@ impl SharedCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_with_layers_can_be_removed_by_anyone() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join("storage/layer");
+        fs::create_dir_all(&layer).unwrap();
+        for folder in [&*layer, layer.parent().unwrap()] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        make_removable(folder.path()).unwrap();
+        let mode = fs::metadata(&layer).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    }
 
     #[test]
     fn images_are_named_in_full() {
