@@ -14,18 +14,21 @@ mod agent;
 mod backend;
 mod calls;
 mod conflist;
+mod exec;
 mod gc;
 mod health;
 mod http;
+mod install;
 mod metrics;
 mod options;
 mod runtime;
 mod signals;
+mod uninstall;
 mod view;
 
 use std::{io, process::ExitCode, sync::Arc};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use beeline::net::with_netlink;
 use clap::Parser as _;
 use tokio::sync::{mpsc, watch};
@@ -46,7 +49,17 @@ const BACKLOG: usize = 1024;
 fn main() -> ExitCode {
     let options = Options::parse();
     log_to_stderr(options.log_format);
-    let done = match options.verb {
+    match run(options.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Kubernetes(options) => serve("kubernetes", &options.daemon, async |events, ready| {
             kubernetes::run(&options, events, ready).await
         }),
@@ -56,15 +69,20 @@ fn main() -> ExitCode {
                 etcd::run(&options, known, events).await
             })
         }
-        _ => unreachable!(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
+        Verb::Install(options) => install::install(&options),
+        Verb::Uninstall(node) => {
+            exec::use_host(&node)?;
+            runtime()?.block_on(uninstall::uninstall(&node))
         }
+        Verb::ExecIn { root, command } => exec::exec_in(&root, &command),
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("runtime: start")
 }
 
 fn log_to_stderr(format: LogFormat) {
@@ -89,6 +107,7 @@ fn serve(
     options: &Daemon,
     backend: impl AsyncFnOnce(Events, watch::Receiver<bool>) -> Result<()>,
 ) -> Result<()> {
+    exec::use_host(&options.node)?;
     with_netlink(async |netlink| {
         let signals = Signals::new()?;
         let (events, told) = mpsc::channel(BACKLOG);
@@ -114,7 +133,10 @@ fn serve(
         };
         match end {
             End::Replaced => tracing::info!("ending; pods go on"),
-            End::Uninstalled => tracing::info!("uninstalling"),
+            End::Uninstalled => {
+                tracing::info!("the DaemonSet was deleted: taking beeline off this node");
+                uninstall::uninstall(&options.node).await?;
+            }
         }
         Ok(())
     })

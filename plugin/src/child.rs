@@ -1,18 +1,19 @@
 //! Processes that outlive a call by the runtime.
 
 use std::{
-    env,
     ffi::OsStr,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use anyhow::{Context as _, Result};
 
-/// Starts this executable anew, with nothing of the runtime's: neither its pipes, whose end it waits for, nor its
+use crate::host;
+
+/// Starts the plugin's executable anew, with nothing of the runtime's: neither its pipes, whose end it waits for, nor its
 /// environment, nor its directory.
 pub fn start(arguments: &[&OsStr]) -> Result<Child> {
-    let program = env::current_exe().context("own executable: find")?;
-    Command::new(&program)
+    let mut command = host::plugin()?;
+    command
         .args(arguments)
         .env_clear()
         .current_dir("/")
@@ -20,5 +21,5 @@ pub fn start(arguments: &[&OsStr]) -> Result<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .with_context(|| format!("{}: run", program.display()))
+        .with_context(|| format!("{:?}: run", command.get_program()))
 }

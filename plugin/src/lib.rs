@@ -20,6 +20,7 @@ pub mod cli;
 pub mod cni;
 pub mod datapath;
 mod hash;
+pub mod host;
 pub mod ipam;
 pub mod net;
 pub mod nft;

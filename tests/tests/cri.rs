@@ -20,6 +20,8 @@ mod pod;
 
 #[path = "cri/crowd.rs"]
 mod crowd;
+#[path = "cri/deployed.rs"]
+mod deployed;
 #[path = "cri/failures.rs"]
 mod failures;
 #[path = "cri/host_ports.rs"]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::conflist::Network;
 use crate::files::replace;
 use crate::process::say;
-use crate::{build, workspace};
+use crate::{build, build_ebpf, workspace};
 
 /// First by name in a folder of which runtimes take the first.
 const CONFLIST: &str = "10-beeline.conflist";
@@ -40,7 +40,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     network.check()?;
     let conflist = network.conflist()?;
 
-    build::run(&build::Args::default())?;
+    build_ebpf::run()?;
+    build::host(true)?;
     let plugin = workspace::release_bin("beeline");
     let mut built = File::open(&plugin).with_context(|| format!("{}: open", plugin.display()))?;
     let installed = args.bin_dir.join("beeline");

@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    packages::require(&[packages::BUILD_TESTS])?;
+    packages::require(&[packages::BUILD_TESTS, packages::BUILD_AGENT])?;
     // The plugin's build script wants the object.
     build_ebpf::run()?;
     let mut cargo = workspace::cargo();

@@ -15,6 +15,7 @@ mod ci;
 mod conflist;
 mod demo;
 mod files;
+mod image;
 mod install;
 mod interrupt;
 mod libtest;
@@ -38,8 +39,10 @@ struct Cli {
 enum Verb {
     /// Build the BPF object, installing a toolchain for it if need be
     BuildEbpf,
-    /// Build the plugin with its BPF object, and the test programs
+    /// Build the plugin with its BPF object, the test programs, and the agent
     Build(build::Args),
+    /// Build, then make the image of the plugin and the agent for a cluster, as an archive
+    Image(image::Args),
     /// Build, then install the plugin and its network configuration on this node
     Install(install::Args),
     /// Check formatting and lints, of the host's code and the BPF programs
@@ -68,6 +71,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::BuildEbpf => build_ebpf::run().map(drop),
         Verb::Build(args) => build::run(&args),
+        Verb::Image(args) => image::run(&args),
         Verb::Install(args) => install::run(&args),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),

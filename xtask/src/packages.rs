@@ -14,8 +14,9 @@ use crate::process::{self, say};
 /// A file that shows that a package, or its like from elsewhere, is there.
 pub(crate) struct Requirement {
     package: &'static str,
+    /// Mostly a program.
     program: &'static str,
-    /// Where else than on PATH the program may be.
+    /// Where else than on PATH it may be.
     folders: &'static [&'static str],
 }
 
@@ -106,10 +107,29 @@ pub(crate) const ETCD: &[Requirement] = &[
     },
 ];
 
-/// What builds the tests: the client of the container runtime interface is generated.
-pub(crate) const BUILD_TESTS: &[Requirement] = &[Requirement {
+const PROTOC: Requirement = Requirement {
     package: "protobuf-compiler",
     program: "protoc",
+    folders: &[],
+};
+
+/// What builds the tests: the client of the container runtime interface is generated.
+pub(crate) const BUILD_TESTS: &[Requirement] = &[PROTOC];
+
+/// What builds the agent: that client, and that of etcd, whose definitions include protoc's own.
+pub(crate) const BUILD_AGENT: &[Requirement] = &[
+    PROTOC,
+    Requirement {
+        package: "libprotobuf-dev",
+        program: "google/protobuf/descriptor.proto",
+        folders: &["/usr/include", "/usr/local/include"],
+    },
+];
+
+/// What makes images.
+pub(crate) const IMAGE: &[Requirement] = &[Requirement {
+    package: "buildah",
+    program: "buildah",
     folders: &[],
 }];
 
@@ -123,7 +143,7 @@ pub(crate) fn require(requirements: &[&[Requirement]]) -> Result<()> {
     install(&missing)
 }
 
-/// Finds a program on PATH, or in one of `folders`.
+/// Finds a program on PATH, or it or another file in one of `folders`.
 pub(crate) fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<_> = env::split_paths(&path).collect();

@@ -11,7 +11,7 @@ use crate::cases::{self, Extent};
 use crate::libtest::{Suite, Tests};
 use crate::process::{self, say};
 use crate::steps::Steps;
-use crate::{build, build_ebpf, interrupt, packages, workspace};
+use crate::{build, build_ebpf, image, interrupt, packages, workspace};
 
 /// The suites of a full run: one a tier, and two of `netns`.
 const SUITES: usize = 4;
@@ -96,6 +96,7 @@ fn fuzz(packets: u64, target: &[&str]) -> Result<()> {
 }
 
 fn unit(tests: &mut Tests) -> Result<()> {
+    packages::require(&[packages::BUILD_AGENT])?;
     let libraries = ["--package", "beeline-common", "--package", "beeline"];
     let programs = ["--package", "beeline-agent", "--package", "xtask"];
     let select = [libraries, programs].concat();
@@ -136,8 +137,11 @@ fn netns(tests: &mut Tests) -> Result<()> {
         packages::TEST,
         packages::RUNTIME,
         packages::BUILD_TESTS,
+        packages::BUILD_AGENT,
     ])?;
     build::host(true)?;
+    build::agent(true)?;
+    let image = image::for_tests()?;
     let failpoints = build_failpoints()?;
 
     let suite = Suite {
@@ -154,7 +158,9 @@ fn netns(tests: &mut Tests) -> Result<()> {
         ],
         environment: vec![
             ("BEELINE_BIN", workspace::release_bin("beeline")),
+            ("BEELINE_AGENT_BIN", workspace::release_bin("beeline-agent")),
             ("BEELINE_FAILPOINTS_BIN", failpoints),
+            ("BEELINE_IMAGE", image),
         ],
         ..Suite::default()
     };

@@ -23,6 +23,7 @@ use beeline::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::MissedTickBehavior,
 };
 
@@ -84,6 +85,8 @@ struct State {
     uninstalled: bool,
     /// Keeps other agents away.
     lock: Option<Lock>,
+    /// Hears what the plugin's calls took.
+    calls: Option<JoinHandle<()>>,
 }
 
 /// What a node was made.
@@ -123,6 +126,7 @@ impl Agent<'_> {
             lost: Some("not reached yet".to_owned()),
             uninstalled: false,
             lock: None,
+            calls: None,
         };
         self.resume(&mut state).await;
         let mut beat = interval(BEAT);
@@ -139,12 +143,18 @@ impl Agent<'_> {
                 _ = resync.tick() => self.resync(&mut state).await,
                 _ = gc.tick() => self.collect(&state).await,
                 _ = beat.tick() => {}
-                () = signals.next() => return Ok(match state.uninstalled {
-                    true => End::Uninstalled,
-                    false => End::Replaced,
-                }),
+                () = signals.next() => break,
             }
         }
+        if let Some(calls) = state.calls.take() {
+            // Its socket goes with it.
+            calls.abort();
+            let _ = calls.await;
+        }
+        Ok(match state.uninstalled {
+            true => End::Uninstalled,
+            false => End::Replaced,
+        })
     }
 
     /// Brings the node up as it was before, if it was: the backend may not be reached for long.
@@ -211,7 +221,7 @@ impl Agent<'_> {
         match made {
             Ok(made) => {
                 if state.made.is_none() {
-                    self.begin(&made);
+                    state.calls = Some(self.begin(&made));
                 }
                 report(state.made.as_ref(), &made);
                 state.failure = None;
@@ -237,7 +247,7 @@ impl Agent<'_> {
     }
 
     /// Starts what needs a network.
-    fn begin(&self, made: &Made) {
+    fn begin(&self, made: &Made) -> JoinHandle<()> {
         watcher::start(&made.store);
         let conf = NetConf::parse(made.conflist.plugin.to_string().into(), cni::Command::Add);
         if let Ok(conf) = conf {
@@ -249,7 +259,7 @@ impl Agent<'_> {
             if let Err(error) = calls::receive(&state_dir, metrics).await {
                 tracing::warn!("what the plugin's calls took will not be known: {error:#}");
             }
-        });
+        })
     }
 
     /// Makes the node as it was judged.

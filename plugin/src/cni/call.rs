@@ -91,6 +91,26 @@ pub fn plan_of(conf: &Value) -> Result<Plan> {
     Ok(plan::plan(&conf, host_local.as_ref()))
 }
 
+/// What a network may have left on a node.
+#[derive(Clone, Debug)]
+pub struct Remains {
+    /// What the node looks like; without pod CIDRs, if those of the configuration are none or not valid.
+    pub plan: Plan,
+    /// The directory of the built-in IPAM, if that is what the network uses.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What a network with this configuration may have left on a node: as DEL, it does not mind what only ADD needs.
+pub fn remains_of(conf: &Value) -> Result<Remains> {
+    let conf = NetConf::parse(conf.to_string().into(), Command::Del)?;
+    let built_in = conf.ipam.as_ref().filter(|ipam| ipam.is_host_local());
+    let host_local = built_in.and_then(|_| conf.host_local().ok());
+    Ok(Remains {
+        plan: plan::plan(&conf, host_local.as_ref()),
+        data_dir: built_in.map(Ipam::data_dir).transpose()?,
+    })
+}
+
 /// What the answer to a call needs to know of it, as far as it could be read.
 #[derive(Debug)]
 struct Asked {

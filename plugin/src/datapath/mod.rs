@@ -239,6 +239,20 @@ impl Datapath {
         stats::read(&self.pins)
     }
 
+    /// Detaches and unpins everything of a network's, also what a process left that was killed as it loaded or unloaded;
+    /// nothing there is success.
+    pub fn remove(bpffs: &Path, network: &str) -> Result<()> {
+        if let Some(datapath) = Self::open(bpffs, network) {
+            return datapath.unload();
+        }
+        let pins = Pins::new(bpffs, network);
+        let part = Self { pins };
+        for (hook, ifindex) in part.attached()? {
+            part.detach(hook, ifindex)?;
+        }
+        part.pins.remove()
+    }
+
     /// Detaches and unpins everything: packets take the plain bridge, those of a pod both ways at once.
     pub fn unload(self) -> Result<()> {
         pods::clear(&self.pins)?;

@@ -15,10 +15,13 @@ use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use super::AttachmentId;
 use super::address::parse_ip;
 use super::index::Index;
-use super::store::{Owner, Store};
+use super::store::{LOCK, Owner, Store};
 
 /// Not an address, so no reader takes it for one; under the lock there is at most one, and it is stale.
 const TEMPORARY: &str = ".beeline.tmp";
+
+/// What the names begin with of the files that say which address of a set was reserved last.
+const LAST_RESERVED: &str = "last_reserved_ip.";
 
 /// A [`Store`] whose lock is held until this is dropped.
 #[derive(Debug)]
@@ -185,6 +188,24 @@ impl Locked {
         failure.map_or(Ok(released), Err)
     }
 
+    /// Says how many addresses are reserved; if none are, removes all files that allocators keep.
+    pub(super) fn clear(&self) -> Result<usize> {
+        let reserved = self.store.reserved()?.len();
+        if reserved > 0 {
+            return Ok(reserved);
+        }
+        // What is empty was never reserved.
+        self.retain(|_| true)?;
+        self.sweep()?;
+        let others = self.store.names()?.into_iter();
+        for name in others.filter(|name| name.starts_with(LAST_RESERVED) || name == LOCK) {
+            let path = self.store.path().join(&name);
+            self.unlink(&name)
+                .with_context(|| format!("{}: remove", path.display()))?;
+        }
+        Ok(0)
+    }
+
     fn write_temporary(&self, content: &str) -> Result<()> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -254,5 +275,5 @@ fn held(id: &AttachmentId, ips: impl Fn(&Owner) -> Result<Vec<IpAddr>>) -> Resul
 }
 
 fn last_reserved_name(set: usize) -> String {
-    format!("last_reserved_ip.{set}")
+    format!("{LAST_RESERVED}{set}")
 }

@@ -10,6 +10,7 @@ mod index;
 mod locked;
 mod path;
 pub mod range;
+mod remove;
 pub mod resolv_conf;
 pub mod store;
 
@@ -23,6 +24,7 @@ pub use config::{IpamConf, RawIpam, RawRange};
 pub use delegate::{Delegate, DelegateError};
 pub use host_local::{allocate, check, gc, is_exhausted, release};
 pub use locked::Locked;
+pub use remove::remove;
 
 /// One interface of one container: what an address is reserved for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

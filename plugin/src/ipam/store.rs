@@ -18,7 +18,8 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 use super::address::parse_ip;
 use super::{AttachmentId, Locked, path};
 
-const LOCK: &str = "lock";
+/// The file that whoever changes something holds.
+pub(super) const LOCK: &str = "lock";
 /// No container ID and interface name come near; anything longer was not written by an allocator.
 const MAX_CONTENT: u64 = 4096;
 
@@ -150,20 +151,24 @@ impl Store {
 
     /// The addresses that there are files of, empty ones too.
     pub fn addresses(&self) -> Result<Vec<IpAddr>> {
-        let list = || -> nix::Result<Vec<IpAddr>> {
+        let names = self.names()?.into_iter();
+        // No allocator writes another form.
+        let address = |name: String| {
+            let ip = parse_ip(&name).ok()?;
+            (ip.to_string() == name).then_some(ip)
+        };
+        Ok(names.filter_map(address).collect())
+    }
+
+    /// The names of all that is there.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let list = || -> nix::Result<Vec<String>> {
             let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let mut ips = Vec::new();
-            for entry in Dir::openat(&self.dir, ".", flags, Mode::empty())?.iter() {
-                let entry = entry?;
-                let name = entry.file_name().to_string_lossy();
-                // No allocator writes another form.
-                if let Ok(ip) = parse_ip(&name)
-                    && ip.to_string() == name
-                {
-                    ips.push(ip);
-                }
-            }
-            Ok(ips)
+            let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty())?;
+            let names = dir.iter();
+            names
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
         };
         list().with_context(|| format!("{}: list", self.path.display()))
     }

@@ -1,17 +1,12 @@
 //! Running the programs that know netfilter's rules.
 
-use std::{
-    env,
-    ffi::OsStr,
-    io::Write,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{env, ffi::OsStr, io::Write, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, bail};
 use nftables::schema::{NfObject, Nftables};
 use serde_json::{Value, json};
+
+use crate::host;
 
 /// Runtimes start plugins with a thin PATH.
 const FALLBACK_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
@@ -52,7 +47,7 @@ pub(super) fn nft(args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
 pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     let program =
         program(name).with_context(|| format!("{name}: not found in PATH; install {package}"))?;
-    let mut child = Command::new(&program)
+    let mut child = host::command(&program)
         .args(args)
         // Nothing of the runtime's but what it was given: the environment of a call is the business of IPAM alone.
         .env_clear()
@@ -85,35 +80,12 @@ pub(super) fn output(name: &str, package: &str, args: &[&str], input: &[u8]) -> 
 /// Where a program is, if it is installed.
 pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    find(name, [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
-}
-
-fn find<'a>(program: &str, paths: impl IntoIterator<Item = &'a OsStr>) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    let folders = paths.into_iter().flat_map(env::split_paths);
-    // An empty entry means the working directory, where nothing should be run from.
-    folders
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(program))
-        .find(|path| executable(path))
+    host::find(name, [path.as_os_str(), OsStr::new(FALLBACK_PATH)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_is_found_in_absolute_folders_only() {
-        assert_eq!(
-            find("sh", [OsStr::new("/nonexistent:/bin")]),
-            Some(PathBuf::from("/bin/sh"))
-        );
-        assert_eq!(find("passwd", [OsStr::new("/etc")]), None, "not executable");
-        assert_eq!(find("Cargo.toml", [OsStr::new(""), OsStr::new(".")]), None);
-    }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Plan, Record, Store, control, peers::Neighbourhood, setup};
+use super::{Plan, Record, Store, control, peers::Neighbourhood, remove, setup};
 use crate::{
     datapath::config::Mode,
     net::Netlink,
@@ -47,7 +47,7 @@ pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
         return Ok(());
     };
     let plan = &record.plan;
-    let barred = record.off || plan.bars_fast_path().is_some();
+    let barred = record.off || remove::is_removed(&record) || plan.bars_fast_path().is_some();
     if barred || plan.datapath.mode != Mode::Auto {
         return Ok(());
     }

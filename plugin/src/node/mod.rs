@@ -19,6 +19,7 @@ mod monitor;
 mod overlay;
 mod peers;
 mod plan;
+mod remove;
 mod routes;
 mod setup;
 mod store;
@@ -35,6 +36,7 @@ pub use self::{
     control::{load, unload},
     monitor::Monitor,
     plan::{BridgePlan, Plan, VlanPlan},
+    remove::{Left, Removal, remove},
     store::{Lock, Record, Store},
 };
 use crate::net::Netlink;

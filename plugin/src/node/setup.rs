@@ -10,7 +10,7 @@ use super::{
     fastpath::{self, Places},
     firewall, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
-    routes, vlan,
+    remove, routes, vlan,
 };
 use crate::{
     datapath::{
@@ -45,13 +45,19 @@ impl Changes {
     }
 }
 
+/// Whether an agent keeps the peers: those that a configuration names count for more.
+fn is_clustered(plan: &Plan, store: &Store) -> bool {
+    plan.peers().is_empty() && store.is_clustered()
+}
+
 /// Looks whether the node still is as the plan wants it. Changes nothing and runs no child process.
 pub(super) async fn ready(
     netlink: &Netlink,
     plan: &Plan,
     store: &Store,
 ) -> Result<Option<(Bridge, Record)>> {
-    let Some(record) = store.record().filter(|record| record.plan == *plan) else {
+    let as_planned = |record: &Record| record.plan == *plan && !remove::is_removed(record);
+    let Some(record) = store.record().filter(as_planned) else {
         return Ok(None);
     };
     let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
@@ -63,9 +69,9 @@ pub(super) async fn ready(
         .flatten();
     let settled = fast == datapath.is_some()
         && forwards(plan)
-        && masquerades(plan, store.is_clustered())?
+        && masquerades(plan, is_clustered(plan, store))?
         // In cluster mode the agent looks.
-        && (store.is_clustered()
+        && (is_clustered(plan, store)
             || peers_reachable(netlink, plan, &record, datapath.as_ref()).await?);
     Ok(settled.then_some((bridge, record)))
 }
@@ -131,7 +137,7 @@ async fn attempt(
     fault!("setup-bridge");
     changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
     fault!("setup-vlan-gateway");
-    let cluster = store.cluster();
+    let cluster = store.cluster().filter(|_| is_clustered(plan, store));
     let whole = &cluster
         .as_ref()
         .map_or_else(|| plan.clone(), |cluster| cluster.complete(plan));
@@ -228,7 +234,7 @@ async fn install_routes(
     neighbourhood: &Neighbourhood,
     changes: &mut Changes,
 ) -> Result<()> {
-    let clustered = store.is_clustered();
+    let clustered = is_clustered(plan, store);
     let former = store.record().map(|record| record.plan);
     let former = former.as_ref().map_or(&[][..], Plan::peers);
     if !clustered && plan.peers().is_empty() && former.is_empty() {

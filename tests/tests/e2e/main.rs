@@ -41,4 +41,5 @@ mod spoofing;
 mod status;
 mod stub;
 mod telling;
+mod uninstall;
 mod upgrade;
