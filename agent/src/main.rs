@@ -63,6 +63,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Kubernetes(options) => serve("kubernetes", &options.daemon, async |events, ready| {
             kubernetes::run(&options, events, ready).await
         }),
+        Verb::Etcd(options) if options.release => runtime()?.block_on(etcd::release(&options)),
         Verb::Etcd(options) => {
             let known = conflist::former_pod_cidrs(&options.daemon.node);
             serve("etcd", &options.daemon, async |events, _| {

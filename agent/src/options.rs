@@ -140,6 +140,9 @@ pub(crate) struct Etcd {
     /// How long a node keeps its pod CIDRs when its agent does not reach the etcd, in seconds
     #[arg(long, default_value = "86400", value_parser = seconds)]
     pub(crate) lease: Duration,
+    /// Give the node's pod CIDRs back, for other nodes to take, and end; no agent may run on the node
+    #[arg(long)]
+    pub(crate) release: bool,
     /// Where other nodes reach this one; the address towards the etcd if not given
     #[arg(long, value_delimiter = ',')]
     pub(crate) node_address: Vec<IpAddr>,
