@@ -17,6 +17,7 @@ mod demo;
 mod files;
 mod install;
 mod interrupt;
+mod kubernetes;
 mod libtest;
 mod lint;
 mod packages;
