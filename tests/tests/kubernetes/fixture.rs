@@ -51,10 +51,15 @@ pub(crate) fn on(network: Network, test: impl FnOnce(&mut Lab) -> Result<()>) {
             Err(error) => Shared::Broken(format!("{error:#}")),
         };
     }
-    match &mut *shared {
-        Shared::Up(lab) => lab.run(network, test),
+    let ran = match &mut *shared {
+        Shared::Up(lab) => catch_unwind(AssertUnwindSafe(|| lab.run(network, test))),
         Shared::Broken(why) => panic!("{why}"),
         Shared::NotYet => unreachable!("it is up or broken"),
+    };
+    if let Err(panic) = ran {
+        // The next test starts from a new cluster: what this one left explains nothing there.
+        *shared = Shared::NotYet;
+        resume_unwind(panic);
     }
 }
 
