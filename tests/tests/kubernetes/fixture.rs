@@ -30,11 +30,12 @@ pub(crate) struct Lab {
     pub(crate) cluster: Cluster,
     network: Network,
     pods: Option<Pods>,
+    is_spent: bool,
 }
 
 enum Shared {
     NotYet,
-    Up(Lab),
+    Up(Box<Lab>),
     /// What does not come up once takes minutes to fail again.
     Broken(String),
 }
@@ -47,7 +48,7 @@ pub(crate) fn on(network: Network, test: impl FnOnce(&mut Lab) -> Result<()>) {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Shared::NotYet = *shared {
         *shared = match Lab::new("shared", Families::V4) {
-            Ok(lab) => Shared::Up(lab),
+            Ok(lab) => Shared::Up(Box::new(lab)),
             Err(error) => Shared::Broken(format!("{error:#}")),
         };
     }
@@ -56,11 +57,11 @@ pub(crate) fn on(network: Network, test: impl FnOnce(&mut Lab) -> Result<()>) {
         Shared::Broken(why) => panic!("{why}"),
         Shared::NotYet => unreachable!("it is up or broken"),
     };
-    if let Err(panic) = ran {
-        // The next test starts from a new cluster: what this one left explains nothing there.
+    // The next test starts from a new cluster: what a failure left explains nothing there.
+    if ran.is_err() || matches!(&*shared, Shared::Up(lab) if lab.is_spent) {
         *shared = Shared::NotYet;
-        resume_unwind(panic);
     }
+    ran.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// Runs a test on a cluster of its own, where pods have addresses of both families.
@@ -76,6 +77,7 @@ impl Lab {
             cluster: Cluster::up(name, families)?,
             network: Network::None,
             pods: None,
+            is_spent: false,
         })
     }
 
@@ -113,6 +115,11 @@ impl Lab {
         self.network = Network::None;
         self.remove_pods()?;
         self.cluster.nodes().iter().try_for_each(network::scrub)
+    }
+
+    /// Leaves the cluster to be taken down: without a network configuration containerd lets no pod go.
+    pub(crate) fn spend(&mut self) {
+        self.is_spent = true;
     }
 
     /// Deletes the pods, if there are any.
