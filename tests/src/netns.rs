@@ -28,11 +28,12 @@ pub enum Ipv6 {
     Disabled,
 }
 
-/// A network namespace bound to a name under [`DIRECTORY`], removed on drop.
+/// A network namespace bound to a name under [`DIRECTORY`], removed on drop; or one that others own.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
     handle: File,
+    is_ours: bool,
 }
 
 /// Makes the directory a shared mount, as `ip netns add` would: if that came later, it would hide the names that are
@@ -67,9 +68,21 @@ impl Namespace {
         let namespace = Self {
             name: name.to_owned(),
             handle: handle.with_context(|| format!("namespace {name}"))?,
+            is_ours: true,
         };
         namespace.prepare(ipv6)?;
         Ok(namespace)
+    }
+
+    /// Opens the namespace of a process, which has no name of its own; it stays as long as this does.
+    pub fn of_process(pid: u32) -> Result<Self> {
+        let name = format!("/proc/{pid}/ns/net");
+        let handle = File::open(&name).with_context(|| format!("namespace {name}"))?;
+        Ok(Self {
+            name,
+            handle,
+            is_ours: false,
+        })
     }
 
     fn prepare(&self, ipv6: Ipv6) -> Result<()> {
@@ -81,7 +94,7 @@ impl Namespace {
         exec::ip_batch(self, &["link set lo up".to_owned()])
     }
 
-    /// Its name under [`DIRECTORY`].
+    /// Its name under [`DIRECTORY`], or what it was opened as.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -133,8 +146,10 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Already gone is fine: tests remove namespaces under the plugin's feet.
-        let _ = remove(&self.name);
+        if self.is_ours {
+            // Already gone is fine: tests remove namespaces under the plugin's feet.
+            let _ = remove(&self.name);
+        }
     }
 }
 
@@ -188,5 +203,14 @@ mod tests {
         assert_eq!(seen.lines().count(), 3, "two heading lines and lo: {seen}");
         drop(namespace);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_namespace_of_a_process_is_left_to_it() {
+        let own = Path::new("/proc/self/ns/net");
+        let namespace = Namespace::of_process(std::process::id()).unwrap();
+        let seen = namespace.within(|| fs::read_link("/proc/thread-self/ns/net").unwrap());
+        drop(namespace);
+        assert_eq!(seen, fs::read_link(own).unwrap());
     }
 }

@@ -16,6 +16,13 @@ use crate::sweep;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
+impl FromIterator<String> for Snapshot {
+    /// One of lines that somebody else found.
+    fn from_iter<I: IntoIterator<Item = String>>(lines: I) -> Self {
+        Self(lines.into_iter().collect())
+    }
+}
+
 impl Snapshot {
     /// Takes one; panics if the node cannot be looked at.
     #[track_caller]
@@ -25,8 +32,9 @@ impl Snapshot {
 
     /// Takes one.
     pub fn take(node: &Node) -> Result<Self> {
-        let mut lines = BTreeSet::new();
-        links(node, &mut lines)?;
+        let ip = ["-json", "-details", "address"];
+        let links: Vec<Value> = exec::json(node.netns().command("ip").args(ip))?;
+        let mut lines: BTreeSet<String> = links.iter().flat_map(link).collect();
         let text = |args: &[&str]| exec::stdout(node.netns().command(args[0]).args(&args[1..]));
         for line in text(&["ip", "route", "show", "table", "all"])?.lines() {
             // Comes and goes with the carrier, which a bridge has only while a pod is up.
@@ -88,33 +96,24 @@ impl Snapshot {
     }
 }
 
-fn links(node: &Node, lines: &mut BTreeSet<String>) -> Result<()> {
-    let links: Vec<Value> = exec::json(
-        node.netns()
-            .command("ip")
-            .args(["-json", "-details", "address"]),
-    )?;
-    for link in &links {
-        let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-        let name = text(&link["ifname"]);
-        let (kind, master, mac) = (
-            text(&link["linkinfo"]["info_kind"]),
-            text(&link["master"]),
-            text(&link["address"]),
-        );
-        lines.insert(format!(
-            "link {name} {kind} mtu {} master {master} {mac}",
-            link["mtu"]
-        ));
-        for address in link["addr_info"].as_array().into_iter().flatten() {
-            lines.insert(format!(
-                "address {name} {}/{}",
-                text(&address["local"]),
-                address["prefixlen"]
-            ));
-        }
+/// The lines of one link, as `ip -json -details address` tells of it, and of its addresses.
+pub fn link(link: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let name = text(&link["ifname"]);
+    let (kind, master, mac) = (
+        text(&link["linkinfo"]["info_kind"]),
+        text(&link["master"]),
+        text(&link["address"]),
+    );
+    let mut lines = vec![format!(
+        "link {name} {kind} mtu {} master {master} {mac}",
+        link["mtu"]
+    )];
+    for address in link["addr_info"].as_array().into_iter().flatten() {
+        let (local, length) = (text(&address["local"]), &address["prefixlen"]);
+        lines.push(format!("address {name} {local}/{length}"));
     }
-    Ok(())
+    lines
 }
 
 /// Names each rule by its table and chain, and numbers those that are there twice.

@@ -1,7 +1,7 @@
 //! Traffic that goes on while something changes, and whether any of it failed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -23,6 +23,25 @@ const END: u8 = b'!';
 
 /// So many short connections have to succeed before the change, and after it.
 const ENOUGH: usize = 100;
+
+/// An end of the traffic.
+pub trait End: Sync {
+    /// The namespace of its sockets.
+    fn namespace(&self) -> &Namespace;
+
+    /// Its address there.
+    fn ip(&self) -> IpAddr;
+}
+
+impl End for Pod {
+    fn namespace(&self) -> &Namespace {
+        self.namespace()
+    }
+
+    fn ip(&self) -> IpAddr {
+        self.ip()
+    }
+}
 
 /// What became of the traffic between two pods.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +76,16 @@ impl Tally {
 /// Runs `change` while each client asks its server over short connections and over a long one; both before and after the
 /// change some are completed.
 pub fn during<T: Send>(
-    pairs: &[(&Pod, &Pod)],
+    pairs: &[(&impl End, &impl End)],
+    change: impl FnOnce() -> T + Send,
+) -> Result<(T, Vec<Tally>)> {
+    during_at(RATE, pairs, change)
+}
+
+/// The same with so many short connections a second between two ends: each takes a port away for a minute.
+pub fn during_at<T: Send>(
+    rate: u32,
+    pairs: &[(&impl End, &impl End)],
     change: impl FnOnce() -> T + Send,
 ) -> Result<(T, Vec<Tally>)> {
     let before = resets(pairs)?;
@@ -67,9 +95,9 @@ pub fn during<T: Send>(
         let running: Vec<_> = pairs
             .iter()
             .zip(&done)
-            .map(|((client, server), done)| {
+            .map(|(&(client, server), done)| {
                 let stop = &stop;
-                let short = scope.spawn(move || short(client, server, done, stop));
+                let short = scope.spawn(move || short(client, server, rate, done, stop));
                 let long = scope.spawn(move || long(client, server, stop));
                 (short, long)
             })
@@ -117,7 +145,13 @@ fn wait_for_more(done: &[AtomicUsize]) -> Result<()> {
 }
 
 /// One connection after the other, each with one question.
-fn short(client: &Pod, server: &Pod, done: &AtomicUsize, stop: &AtomicBool) -> Result<Tally> {
+fn short(
+    client: &impl End,
+    server: &impl End,
+    rate: u32,
+    done: &AtomicUsize,
+    stop: &AtomicBool,
+) -> Result<Tally> {
     let listener = listen(server.namespace(), server.ip())?;
     let to = SocketAddr::from((server.ip(), listener.local_addr()?.port()));
     thread::scope(|scope| {
@@ -131,7 +165,7 @@ fn short(client: &Pod, server: &Pod, done: &AtomicUsize, stop: &AtomicBool) -> R
                     Err(error) => tally.failures.push(format!("{to}: {error:#}")),
                 }
                 done.fetch_add(1, Ordering::Relaxed);
-                next += Duration::from_secs(1) / RATE;
+                next += Duration::from_secs(1) / rate;
                 thread::sleep(next.saturating_duration_since(Instant::now()));
             }
             tally
@@ -174,7 +208,11 @@ fn answer(listener: &TcpListener) -> Result<()> {
 }
 
 /// One connection with question after question.
-fn long(client: &Pod, server: &Pod, stop: &AtomicBool) -> Result<(usize, Option<String>)> {
+fn long(
+    client: &impl End,
+    server: &impl End,
+    stop: &AtomicBool,
+) -> Result<(usize, Option<String>)> {
     let listener = listen(server.namespace(), server.ip())?;
     let to = SocketAddr::from((server.ip(), listener.local_addr()?.port()));
     let stream = connect(client.namespace(), to)?;
@@ -207,7 +245,7 @@ fn long(client: &Pod, server: &Pod, stop: &AtomicBool) -> Result<(usize, Option<
 }
 
 /// What each pair's kernels count as resets sent and connections given up.
-fn resets(pairs: &[(&Pod, &Pod)]) -> Result<Vec<u64>> {
+fn resets<C: End, S: End>(pairs: &[(&C, &S)]) -> Result<Vec<u64>> {
     let counted = |namespace: &Namespace| -> Result<u64> {
         let text = namespace.within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -217,7 +255,7 @@ fn resets(pairs: &[(&Pod, &Pod)]) -> Result<Vec<u64>> {
         let of = of.filter(|(name, _)| wanted.contains(name));
         Ok(of.filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
     };
-    let pair = |(client, server): &(&Pod, &Pod)| {
+    let pair = |(client, server): &(&C, &S)| {
         Ok(counted(client.namespace())? + counted(server.namespace())?)
     };
     pairs.iter().map(pair).collect()

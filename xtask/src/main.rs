@@ -18,6 +18,7 @@ mod files;
 mod image;
 mod install;
 mod interrupt;
+mod kubernetes;
 mod libtest;
 mod lint;
 mod packages;

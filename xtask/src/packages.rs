@@ -107,6 +107,45 @@ pub(crate) const ETCD: &[Requirement] = &[
     },
 ];
 
+/// What brings a cluster of Kubernetes up, beyond what it is made of.
+pub(crate) const KUBERNETES: &[Requirement] = &[
+    Requirement {
+        package: "iproute2",
+        program: "ip",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "iptables",
+        program: "iptables-restore",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "nftables",
+        program: "nft",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "conntrack",
+        program: "conntrack",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "kmod",
+        program: "modprobe",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "procps",
+        program: "sysctl",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "openssl",
+        program: "openssl",
+        folders: &[],
+    },
+];
+
 const PROTOC: Requirement = Requirement {
     package: "protobuf-compiler",
     program: "protoc",

@@ -1,7 +1,7 @@
-//! `test`: the tiers, from plain unit tests to nodes made of network namespaces.
+//! `test`: the tiers, from plain unit tests to nodes of a real Kubernetes.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -11,7 +11,7 @@ use crate::cases::{self, Extent};
 use crate::libtest::{Suite, Tests};
 use crate::process::{self, say};
 use crate::steps::Steps;
-use crate::{build, build_ebpf, image, interrupt, packages, workspace};
+use crate::{build, build_ebpf, image, interrupt, kubernetes, packages, workspace};
 
 /// The suites of a full run: one a tier, and two of `netns`.
 const SUITES: usize = 4;
@@ -31,6 +31,12 @@ pub(crate) struct Args {
     /// Run the plugin end to end, on nodes made of network namespaces
     #[arg(long)]
     netns: bool,
+    /// Run the plugin under a real Kubernetes, on nodes made of namespaces; builds Kubernetes the first time
+    #[arg(long)]
+    kubernetes: bool,
+    /// Where Kubernetes' programs are or shall be, instead of BEELINE_KUBE_DIR or ~/.cache/beeline-kube
+    #[arg(long, value_name = "DIR")]
+    kube_dir: Option<PathBuf>,
     /// Fuzz the packet logic with so many packets, on the host and in the kernel; other tests run a few
     #[arg(long, value_name = "PACKETS")]
     fuzz: Option<u64>,
@@ -39,13 +45,20 @@ pub(crate) struct Args {
 impl Args {
     /// Returns the selection, all if there is none.
     fn selected(&self) -> Self {
-        let all = !(self.unit || self.bpf || self.netns || self.fuzz.is_some());
+        let all = self.is_all();
         Self {
             unit: self.unit || all,
             bpf: self.bpf || all,
             netns: self.netns || all,
+            kubernetes: self.kubernetes || all,
+            kube_dir: self.kube_dir.clone(),
             fuzz: self.fuzz,
         }
+    }
+
+    fn is_all(&self) -> bool {
+        let some = self.unit || self.bpf || self.netns || self.kubernetes;
+        !(some || self.fuzz.is_some())
     }
 }
 
@@ -68,8 +81,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         steps.step("netns", || netns(&mut tests));
         steps.step("etcd", || etcd(&mut tests));
     }
+    // What cases name is in these; a tier that was cut short has no suite.
+    let all =
+        selected.unit && selected.bpf && selected.netns && tests.suites == SUITES && is_root();
+    if selected.kubernetes && !interrupt::seen() {
+        match kubernetes::prepare(selected.kube_dir.as_deref()) {
+            Ok(directory) => steps.step("kubernetes", || on_kubernetes(&mut tests, &directory)),
+            Err(error) if args.is_all() => steps.skip("kubernetes", format!("{error:#}")),
+            Err(error) => steps.step("kubernetes", || Err(error)),
+        }
+    }
     if tests.suites > 0 {
-        let all = tests.suites == SUITES && is_root();
         let extent = if all { Extent::All } else { Extent::Some };
         steps.step("cases", || cases::report(&tests.outcomes, extent));
     }
@@ -184,6 +206,26 @@ fn etcd(tests: &mut Tests) -> Result<()> {
     tested.and(cleaned)
 }
 
+fn on_kubernetes(tests: &mut Tests, directory: &Path) -> Result<()> {
+    packages::require(&[packages::BUILD_TESTS, packages::BUILD_AGENT])?;
+    build::host(true)?;
+    build::agent(true)?;
+    let image = image::for_tests()?;
+    kubernetes::clean(directory)?;
+    let suite = Suite {
+        select: &["--package", "beeline-tests", "--test", "kubernetes"],
+        environment: vec![
+            ("BEELINE_BIN", workspace::release_bin("beeline")),
+            ("BEELINE_IMAGE", image),
+            (kubernetes::VARIABLE, directory.to_owned()),
+        ],
+        ..Suite::default()
+    };
+    let tested = suite.run(tests);
+    let cleaned = kubernetes::clean(directory);
+    tested.and(cleaned)
+}
+
 /// Builds the plugin whose steps tests can make fail; in a folder of its own, to keep it from being installed.
 fn build_failpoints() -> Result<PathBuf> {
     let folder = workspace::target().join("failpoints");
@@ -225,23 +267,33 @@ fn clean() -> Result<()> {
 mod tests {
     use super::*;
 
-    fn tiers(args: &Args) -> [bool; 3] {
-        [args.unit, args.bpf, args.netns]
+    fn tiers(args: &Args) -> [bool; 4] {
+        [args.unit, args.bpf, args.netns, args.kubernetes]
     }
 
     #[test]
     fn no_selection_means_all_tiers() {
-        assert_eq!(tiers(&Args::default().selected()), [true; 3]);
+        assert_eq!(tiers(&Args::default().selected()), [true; 4]);
         let unit = Args {
             unit: true,
             ..Args::default()
         };
-        assert_eq!(tiers(&unit.selected()), [true, false, false]);
+        assert_eq!(tiers(&unit.selected()), [true, false, false, false]);
+        let kubernetes = Args {
+            kubernetes: true,
+            ..Args::default()
+        };
+        assert_eq!(tiers(&kubernetes.selected()), [false, false, false, true]);
+        let elsewhere = Args {
+            kube_dir: Some("/k".into()),
+            ..Args::default()
+        };
+        assert!(elsewhere.is_all(), "a directory selects no tier");
         let fuzz = Args {
             fuzz: Some(1000),
             ..Args::default()
         };
-        assert_eq!(tiers(&fuzz.selected()), [false; 3]);
+        assert_eq!(tiers(&fuzz.selected()), [false; 4]);
         assert_eq!(fuzz.selected().fuzz, Some(1000));
     }
 }

@@ -1,0 +1,63 @@
+//! Waiting for what takes its time, and saying what was seen last when it took too long.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How often to look; each look may start a process.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Looks until `look` succeeds, whose error says what is seen meanwhile.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if seen.is_ok() || start.elapsed() > within {
+            return seen.with_context(|| format!("{what}: not within {within:?}; seen last"));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// So many seconds.
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn what_was_seen_last_is_said() {
+        let mut looks = 0;
+        let error = wait_for("tea", Duration::from_millis(300), || -> Result<()> {
+            looks += 1;
+            bail!("look {looks}: water")
+        });
+        let said = format!("{:#}", error.unwrap_err());
+        assert!(looks > 1, "{said}");
+        assert_eq!(
+            said,
+            format!("tea: not within 300ms; seen last: look {looks}: water")
+        );
+    }
+
+    #[test]
+    fn it_ends_with_success() {
+        let mut looks = 0;
+        let seen = wait_for("third look", seconds(10), || {
+            looks += 1;
+            anyhow::ensure!(looks == 3, "look {looks}");
+            Ok(looks)
+        });
+        assert_eq!(seen.unwrap(), 3);
+    }
+}
