@@ -19,7 +19,7 @@ mod unplug;
 pub mod version;
 mod vlan;
 
-pub use call::{main, plan_of};
+pub use call::{main, plan_and_ipam_of, plan_of};
 pub use config::NetConf;
 pub use env::{Args, Command, Env};
 pub use error::{Code, Error, Result, WithCode};

@@ -19,8 +19,10 @@ mod peers;
 mod plan;
 mod setup;
 mod store;
+pub mod survey;
 mod vlan;
 pub mod watch;
+mod way;
 
 use anyhow::Result;
 use ipnetwork::IpNetwork;

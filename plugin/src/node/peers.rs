@@ -1,5 +1,7 @@
 //! Finding the way to the peers: which link each node is on, or that only the overlay leads there.
 
+use std::{collections::HashMap, net::IpAddr};
+
 use anyhow::{Result, bail, ensure};
 use beeline_common::{Address, Mac, Peer};
 use ipnetwork::IpNetwork;
@@ -15,7 +17,7 @@ use crate::{
         link::Link,
         neighbour::Neighbour,
         overlay::overlay_hop,
-        route::{Filter, PROTOCOL, Route},
+        route::{Filter, PROTOCOL, Route, RouteTo},
     },
 };
 
@@ -70,6 +72,44 @@ impl Neighbourhood {
         Ok(found)
     }
 
+    /// The same from what was read before, where `way` tells how the kernel would send to an address.
+    pub(super) fn of(
+        plan: &Plan,
+        links: &[Link],
+        mut way: impl FnMut(IpAddr) -> Option<RouteTo>,
+    ) -> Self {
+        let conf = &plan.datapath;
+        let by_name = |name: &str| links.iter().find(|link| link.name == name).cloned();
+        let mut found = Self::default();
+        for name in &conf.uplinks {
+            match by_name(name) {
+                Some(link) => found.uplinks.push(link),
+                None => found
+                    .problems
+                    .push(format!("uplink {name:?}: no such interface")),
+            }
+        }
+        let by_index: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+        for peer in plan.peers() {
+            let route = way(peer.node);
+            let link = route
+                .as_ref()
+                .and_then(|route| by_index.get(&route.interface));
+            let way = found.choose(conf, peer, route.as_ref(), link.map(|link| (*link).clone()));
+            let added = way.and_then(|way| found.add(peer, way));
+            if let Err(problem) = added {
+                let PeerConf { cidr, node } = peer;
+                let problem = format!("peer {cidr}: node {node}: {problem}");
+                found.problems.push(problem);
+            }
+        }
+        if let Some(conf) = conf.overlay {
+            let link = by_name(&overlay::name(&plan.network));
+            found.overlay = link.map(|link| Overlay { conf, link });
+        }
+        found
+    }
+
     fn add(&mut self, peer: &PeerConf, way: Way) -> Result<()> {
         match way {
             Way::Native(link) => self.native.push((*peer, link)),
@@ -94,10 +134,25 @@ impl Neighbourhood {
         conf: &DatapathConf,
         peer: &PeerConf,
     ) -> Result<Way> {
-        let Some(route) = netlink.route_to(peer.node).await? else {
+        let route = netlink.route_to(peer.node).await?;
+        let link = match &route {
+            Some(route) => netlink.link_at(route.interface).await?,
+            None => None,
+        };
+        self.choose(conf, peer, route.as_ref(), link)
+    }
+
+    /// How a peer is reached that the kernel would send to by this route and link.
+    fn choose(
+        &mut self,
+        conf: &DatapathConf,
+        peer: &PeerConf,
+        route: Option<&RouteTo>,
+        link: Option<Link>,
+    ) -> Result<Way> {
+        let Some(route) = route else {
             bail!("no route");
         };
-        let link = netlink.link_at(route.interface).await?;
         let Some(link) = link else {
             bail!("its link is gone");
         };
@@ -152,6 +207,13 @@ impl Neighbourhood {
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         let overlay = self.overlay.iter().map(|overlay| &overlay.link);
         self.uplinks.iter().chain(overlay)
+    }
+
+    /// What the links that the overlay's packets leave by allow its device for an MTU; none if no peer needs it.
+    pub(super) fn overlay_mtu(&self) -> Option<u32> {
+        let links = self.remote.iter();
+        let mtus = links.map(|(peer, link)| overlay::mtu(link, peer));
+        mtus.min()
     }
 
     /// The peers that can be reached.
