@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Result;
 
-use super::finding::{Finding, Severity, commands, names, or_ok};
+use super::finding::{Finding, Severity, commands, count, names, or_ok};
 use crate::{
     ipam::{IpamConf, store::Store},
     node::Attachment,
@@ -91,7 +91,11 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             commands(files),
         ));
     }
-    let ok = format!("{} files in {}", facts.reserved, facts.directory.display());
+    let ok = format!(
+        "{} of addresses in {}",
+        count(facts.reserved, "file"),
+        facts.directory.display()
+    );
     or_ok(found, Finding::ok(CHECK, "ranges", ok))
 }
 

@@ -1,10 +1,9 @@
-//! The runtime's configurations, and the programs that they name.
+//! The runtime's configurations.
 
 use std::{
     collections::BTreeMap,
     fs,
     io::ErrorKind,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,10 +11,9 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::finding::{Finding, Severity, names, or_ok};
-use crate::{cni, cni::config::HOST_LOCAL, ipam::IpamConf, net::link::Link, node::Plan};
+use crate::{cni, ipam::IpamConf, net::link::Link, node::Plan};
 
 const CHECK: &str = "conflists";
-const BINARIES: &str = "binaries";
 
 /// What libcni takes for a configuration.
 const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
@@ -39,7 +37,7 @@ pub(super) struct File {
     pub(super) path: PathBuf,
     /// The name of the network.
     pub(super) network: String,
-    plugins: Vec<Value>,
+    pub(super) plugins: Vec<Value>,
     /// Why it cannot be used.
     error: Option<String>,
 }
@@ -76,12 +74,14 @@ impl File {
         }
     }
 
-    fn types(&self) -> Vec<&str> {
+    /// The types of its plugins.
+    pub(super) fn types(&self) -> Vec<&str> {
         let types = self.plugins.iter();
         types.filter_map(|plugin| plugin["type"].as_str()).collect()
     }
 
-    fn is_of(&self, kind: &str) -> bool {
+    /// Whether it names a plugin of this type.
+    pub(super) fn is_of(&self, kind: &str) -> bool {
         self.types().contains(&kind)
     }
 
@@ -261,244 +261,12 @@ pub(super) fn judge_leftovers(links: &[Link], bridges: &[&str]) -> Vec<Finding> 
     left.map(finding).collect()
 }
 
-/// The programs that the runtime will look for.
-#[derive(Debug, Default)]
-pub(super) struct Programs {
-    pub(super) directory: PathBuf,
-    /// The executables of the directory.
-    pub(super) there: Vec<String>,
-    /// This program, and whether the directory has the same one.
-    pub(super) own: PathBuf,
-    pub(super) is_own: bool,
-}
-
-impl Programs {
-    /// Looks at a directory.
-    pub(super) fn read(directory: &Path, own: &str) -> Result<Self> {
-        let executable = |entry: &fs::DirEntry| {
-            // Through links, of which distributions use many.
-            let file = fs::metadata(entry.path());
-            file.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        };
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let there = entries
-            .filter(executable)
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        let path = std::env::current_exe().context("this program: find")?;
-        let installed = fs::read(directory.join(own)).ok();
-        Ok(Self {
-            directory: directory.to_owned(),
-            there,
-            is_own: installed.is_some() && installed == fs::read(&path).ok(),
-            own: path,
-        })
-    }
-}
-
-/// Judges whether all programs that our lists name are there, and ours is this one.
-pub(super) fn judge_programs(programs: &Programs, files: &[File], own: &str) -> Vec<Finding> {
-    let directory = programs.directory.display();
-    let there = |kind: &str| programs.there.iter().any(|name| name == kind);
-    let mut found = Vec::new();
-    let install = format!(
-        "install -m 0755 {exe} {directory}/.{own} && mv {directory}/.{own} {directory}/{own}",
-        exe = programs.own.display()
-    );
-    if !there(own) {
-        let message = "is not there: the runtime cannot execute it";
-        let object = format!("{directory}/{own}");
-        found.push(Finding::new(
-            BINARIES,
-            Severity::Failure,
-            object,
-            message,
-            install,
-        ));
-    } else if !programs.is_own {
-        let message = format!(
-            "is another build than this one ({})",
-            env!("CARGO_PKG_VERSION")
-        );
-        let object = format!("{directory}/{own}");
-        found.push(Finding::new(
-            BINARIES,
-            Severity::Warning,
-            object,
-            message,
-            install,
-        ));
-    }
-    for file in files.iter().filter(|file| file.is_of(own)) {
-        let ipam = file.plugins.iter().filter_map(|plugin| {
-            let kind = plugin["ipam"]["type"].as_str()?;
-            let built_in = plugin["type"] == own && kind == HOST_LOCAL;
-            (!built_in && !kind.is_empty()).then_some(kind)
-        });
-        let needed = file.types().into_iter().chain(ipam);
-        for kind in needed.filter(|kind| *kind != own && !there(kind)) {
-            found.push(Finding::new(
-                BINARIES,
-                Severity::Failure,
-                format!("{directory}/{kind}"),
-                format!(
-                    "is not there, but {} names it: no pod gets a network",
-                    file_name(file)
-                ),
-                format!(
-                    "install {kind:?} of the CNI plugins into {directory}, or remove it from {}",
-                    file.path.display()
-                ),
-            ));
-        }
-    }
-    or_ok(
-        found,
-        Finding::ok(
-            BINARIES,
-            directory.to_string(),
-            "has this build, and all plugins that are chained with it",
-        ),
-    )
-}
-
-fn file_name(file: &File) -> String {
+/// The file's name without the directory.
+pub(super) fn file_name(file: &File) -> String {
     let name = file.path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn file(name: &str, network: &str, plugins: Value) -> File {
-        let list = json!({"cniVersion": "1.0.0", "name": network, "plugins": plugins});
-        File::parse(
-            Path::new("/etc/cni/net.d").join(name),
-            list.to_string().as_bytes(),
-        )
-    }
-
-    fn ours() -> File {
-        let plugins = json!([
-            {"type": "beeline", "bridge": "br0", "ipam": {"type": "host-local"}},
-            {"type": "portmap"},
-        ]);
-        file("10-beeline.conflist", "pods", plugins)
-    }
-
-    fn judged(files: &[File]) -> Vec<(Severity, String)> {
-        let found = judge(Path::new("/etc/cni/net.d"), files, "beeline");
-        found.into_iter().map(|f| (f.severity, f.object)).collect()
-    }
-
-    #[test]
-    fn only_files_that_sort_before_ours_are_rivals() {
-        let other = |name| file(name, "other", json!([{"type": "flannel"}]));
-        assert_eq!(
-            judged(&[ours(), other("99-flannel.conflist")]),
-            [(Severity::Ok, "10-beeline.conflist".to_owned())]
-        );
-        let files = [other("05-flannel.conflist"), ours()];
-        assert_eq!(
-            judged(&files),
-            [(Severity::Failure, "05-flannel.conflist".to_owned())]
-        );
-        let found = judge(Path::new("/etc/cni/net.d"), &files, "beeline");
-        assert_eq!(
-            found[0].fix.as_deref(),
-            Some(
-                "mv /etc/cni/net.d/05-flannel.conflist /etc/cni/net.d/05-flannel.conflist.disabled"
-            )
-        );
-        let multus = file("00-multus.conf", "multus", json!([{"type": "multus"}]));
-        assert_eq!(judged(&[multus, ours()])[0].0, Severity::Note);
-    }
-
-    #[test]
-    fn two_lists_with_one_bridge_or_name_are_told() {
-        let bridge = json!([{"type": "bridge", "bridge": "br0"}]);
-        let found = judged(&[ours(), file("20-other.conflist", "other", bridge.clone())]);
-        let both = "10-beeline.conflist, 20-other.conflist".to_owned();
-        assert_eq!(found, [(Severity::Warning, both)]);
-        // Others may share what they like.
-        let third = json!([{"type": "bridge", "bridge": "br1"}]);
-        let one = file("30-one.conflist", "one", third.clone());
-        let two = file("40-two.conflist", "two", third);
-        assert_eq!(judged(&[ours(), one, two])[0].0, Severity::Ok);
-        assert_eq!(
-            judged(&[
-                ours(),
-                file("20-b.conflist", "pods", json!([{"type": "ptp"}]))
-            ])[0]
-                .0,
-            Severity::Warning
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_parsed_and_a_directory_without_ours_are_told() {
-        let broken = File::parse("/etc/cni/net.d/20-broken.conf".into(), b"{");
-        let found = judged(&[ours(), broken]);
-        assert_eq!(found, [(Severity::Warning, "20-broken.conf".to_owned())]);
-        assert_eq!(judged(&[])[0].0, Severity::Warning);
-    }
-
-    #[test]
-    fn interfaces_of_others_are_left_over_unless_they_are_ours() {
-        let link = |name: &str| Link {
-            name: name.to_owned(),
-            ..Link::default()
-        };
-        let links = [link("eth0"), link("flannel.1"), link("weave")];
-        let found = judge_leftovers(&links, &["weave"]);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].fix.as_deref(), Some("ip link delete flannel.1"));
-    }
-
-    #[test]
-    fn programs_that_are_missing_or_another_build_are_named() {
-        let programs = |there: &[&str], is_own| Programs {
-            directory: "/opt/cni/bin".into(),
-            there: there.iter().map(|name| (*name).to_owned()).collect(),
-            own: "/root/beeline".into(),
-            is_own,
-        };
-        let judged = |programs: &Programs| {
-            let found = judge_programs(programs, &[ours()], "beeline");
-            let found = found.into_iter().map(|f| (f.severity, f.object));
-            found.collect::<Vec<_>>()
-        };
-        let path = |name: &str| format!("/opt/cni/bin/{name}");
-        assert_eq!(
-            judged(&programs(&["beeline", "portmap"], true)),
-            [(Severity::Ok, "/opt/cni/bin".to_owned())]
-        );
-        assert_eq!(
-            judged(&programs(&[], false)),
-            [
-                (Severity::Failure, path("beeline")),
-                (Severity::Failure, path("portmap"))
-            ]
-        );
-        assert_eq!(
-            judged(&programs(&["beeline", "portmap"], false)),
-            [(Severity::Warning, path("beeline"))]
-        );
-    }
-
-    #[test]
-    fn ipam_of_another_program_is_looked_for_too() {
-        let plugins = json!([{"type": "beeline", "ipam": {"type": "dhcp"}}]);
-        let programs = Programs {
-            there: vec!["beeline".to_owned()],
-            is_own: true,
-            ..Programs::default()
-        };
-        let files = [file("10-beeline.conflist", "pods", plugins)];
-        let found = judge_programs(&programs, &files, "beeline");
-        assert!(found[0].object.ends_with("/dhcp"), "{found:?}");
-    }
-}
+#[path = "conflists_tests.rs"]
+pub(super) mod tests;

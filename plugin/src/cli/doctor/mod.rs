@@ -4,14 +4,17 @@
 //! `ipam` and [`node::survey`](crate::node::survey).
 
 mod addresses;
+mod binaries;
 mod conflists;
 mod finding;
 mod kernel;
 mod mtu;
 mod network;
+mod overlay;
 mod peers;
 mod pods;
 mod programs;
+mod rp_filter;
 mod state;
 mod sysctls;
 mod text;
@@ -28,7 +31,8 @@ use nix::sys::utsname::uname;
 use serde::Serialize;
 
 use self::{
-    conflists::{Configured, File, Programs},
+    binaries::Programs,
+    conflists::{Configured, File},
     finding::{Commands, Finding, Severity},
 };
 use super::{load, networks};
@@ -192,7 +196,7 @@ fn of_node(
     let own = load::own_type().unwrap_or_else(|| "beeline".to_owned());
     findings.extend(conflists::judge(&options.conf_dir, &networks.files, &own));
     let programs = Programs::read(&options.bin_dir, &own)?;
-    findings.extend(conflists::judge_programs(&programs, &networks.files, &own));
+    findings.extend(binaries::judge(&programs, &networks.files, &own));
     let kernel = with_netlink(async |netlink| Kernel::read(netlink).await)?;
     let bridges: Vec<&str> = plans.iter().map(|plan| &*plan.bridge.name).collect();
     findings.extend(conflists::judge_leftovers(&kernel.links, &bridges));
@@ -231,9 +235,8 @@ fn orphans(bpffs: &std::path::Path, networks: &Networks) -> Result<Vec<Finding>>
 fn commands(options: &Options) -> Commands {
     let option = |name: &str, path: &PathBuf, default: &str| {
         let given = path.as_os_str() != default;
-        given
-            .then(|| format!(" --{name} {}", path.display()))
-            .unwrap_or_default()
+        let option = given.then(|| format!(" --{name} {}", path.display()));
+        option.unwrap_or_default()
     };
     let state = option("state-dir", &options.networks.state_dir, DEFAULT_STATE_DIR);
     let conf = option("conf-dir", &options.conf_dir, DEFAULT_CONF_DIR);

@@ -7,9 +7,10 @@ use anyhow::Result;
 use super::{
     Networks, addresses,
     finding::{Commands, Finding, Severity},
-    mtu, peers, pods, programs,
+    mtu, overlay, peers, pods, programs,
+    rp_filter::{self, Filtered},
     state::{self, Netfilter},
-    sysctls::{self, Filtered, Needs},
+    sysctls::{self, Needs},
 };
 use crate::{
     datapath::config::Mode,
@@ -40,7 +41,8 @@ pub(super) fn examine(plan: &Plan, networks: &Networks, commands: &Commands) -> 
     let mut set_up = networks.set_up.iter();
     let found = set_up.find(|(_, record)| record.plan.network == plan.network);
     let mut examined = match found {
-        Some((store, record)) => settled(store, record, networks, commands)?,
+        Some((store, record)) => settled(store, record, networks, commands)
+            .unwrap_or_else(|error| unreadable("network", &error, &commands.reload)),
         None => Examined {
             findings: vec![not_set_up(plan, commands)],
             jitted: None,
@@ -52,13 +54,32 @@ pub(super) fn examine(plan: &Plan, networks: &Networks, commands: &Commands) -> 
             Some((store, _)) => store.attachments()?,
             None => Vec::new(),
         };
-        let facts = addresses::read(ipam, &attachments)?;
-        examined.findings.extend(addresses::judge(&facts));
+        examined
+            .findings
+            .extend(match addresses::read(ipam, &attachments) {
+                Ok(facts) => addresses::judge(&facts),
+                Err(error) => unreadable("addresses", &error, "ipam.dataDir").findings,
+            });
     }
     for finding in &mut examined.findings {
         finding.network = Some(plan.network.clone());
     }
     Ok(examined)
+}
+
+/// Something without which nothing else can be told.
+fn unreadable(check: &'static str, error: &anyhow::Error, fix: &str) -> Examined {
+    let finding = Finding::new(
+        check,
+        Severity::Failure,
+        "state",
+        format!("cannot be read: {error:#}"),
+        fix,
+    );
+    Examined {
+        findings: vec![finding],
+        jitted: None,
+    }
 }
 
 fn not_set_up(plan: &Plan, commands: &Commands) -> Finding {
@@ -122,16 +143,16 @@ fn look(
         ..Needs::read(&survey.forwarding, &links.named())
     };
     findings.extend(sysctls::judge_needs(&needs, commands));
-    let all = sysctls::rp_filter_of_all();
-    findings.extend(sysctls::judge_rp_filter(all, &links.filtered()));
+    let all = rp_filter::of_all();
+    findings.extend(rp_filter::judge(all, &links.filtered()));
     findings.extend(mtu::judge(&sizes(record, &survey, &links), commands));
     if !plan.peers().is_empty() {
         let can_load = plan.datapath.mode != Mode::Bridge && !record.off;
         findings.extend(peers::judge_routes(&kernel, ways, can_load, commands));
         findings.extend(peers::judge_neighbours(&kernel, ways));
     }
-    if let Some(overlay) = plan.datapath.overlay {
-        findings.extend(peers::judge_overlay(&kernel, ways, overlay, commands));
+    if let Some(conf) = plan.datapath.overlay {
+        findings.extend(overlay::judge(&kernel, ways, conf, commands));
     }
     let facts = pods::Facts {
         record,

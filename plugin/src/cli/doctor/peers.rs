@@ -6,7 +6,6 @@ use ipnetwork::IpNetwork;
 
 use super::finding::{Commands, Finding, Severity, commands as several, count, names, or_ok};
 use crate::{
-    datapath::config::OverlayConf,
     net::{
         neighbour::State,
         route::{PROTOCOL, Route},
@@ -16,7 +15,6 @@ use crate::{
 
 const ROUTES: &str = "routes";
 const NEIGHBOURS: &str = "neighbours";
-const OVERLAY: &str = "overlay";
 
 /// Judges the routes to a network's peers. `can_load` tells whether `beeline load` would do more than put routes right.
 pub(super) fn judge_routes(
@@ -55,10 +53,10 @@ pub(super) fn judge_routes(
             ROUTES,
             Severity::Failure,
             format!("peers {}", names(&peers)),
-            format!(
-                "{message}; the other {} have theirs",
-                ways.routes.len() - routes.len()
-            ),
+            match ways.routes.len() - routes.len() {
+                0 => message.to_owned(),
+                others => format!("{message}; the other {others} have theirs"),
+            },
             fix,
         ));
     }
@@ -238,79 +236,6 @@ pub(super) fn judge_neighbours(kernel: &Kernel, ways: &Ways) -> Vec<Finding> {
     or_ok(found, Finding::ok(NEIGHBOURS, "uplinks", ok))
 }
 
-/// Judges the overlay's device and the neighbours that it must know by heart.
-pub(super) fn judge_overlay(
-    kernel: &Kernel,
-    ways: &Ways,
-    conf: OverlayConf,
-    commands: &Commands,
-) -> Vec<Finding> {
-    let name = &ways.overlay_name;
-    let port = conf.port;
-    let say = |severity, message: String, fix: &str| {
-        Finding::new(OVERLAY, severity, format!("device {name}"), message, fix)
-    };
-    let load = &commands.load;
-    let Some(link) = &ways.overlay else {
-        return match ways.overlay_mtu {
-            Some(_) => vec![say(
-                Severity::Failure,
-                "is missing, and peers need it".to_owned(),
-                load,
-            )],
-            None => vec![Finding::ok(OVERLAY, name, "no peer needs it")],
-        };
-    };
-    let mut found = Vec::new();
-    if !link.up {
-        let fix = format!("ip link set dev {name} up && {load}");
-        found.push(say(Severity::Failure, "is down".to_owned(), &fix));
-    }
-    let vxlan = link.vxlan.unwrap_or_default();
-    if vxlan.port != port || !vxlan.collect_metadata || vxlan.learning {
-        found.push(say(
-            Severity::Failure,
-            format!(
-                "is no vxlan device of UDP port {port} that takes tunnels from routes: it has port {}",
-                vxlan.port
-            ),
-            &format!("ip link delete {name} && {load}"),
-        ));
-    }
-    let held: HashMap<_, _> = kernel
-        .neighbours
-        .iter()
-        .filter(|entry| entry.interface == link.index && entry.state == State::Permanent)
-        .map(|entry| (entry.ip, entry.mac))
-        .collect();
-    let unknown: Vec<_> = ways
-        .neighbours
-        .iter()
-        .filter(|wanted| held.get(&wanted.ip) != Some(&Some(wanted.mac)))
-        .collect();
-    if !unknown.is_empty() {
-        let nodes: Vec<String> = unknown.iter().map(|wanted| wanted.ip.to_string()).collect();
-        let replace = unknown.iter().map(|wanted| {
-            format!(
-                "ip neigh replace {} lladdr {} dev {name} nud permanent",
-                wanted.ip, wanted.mac
-            )
-        });
-        let message = format!("does not know the MACs of {}", names(&nodes));
-        let fix = match unknown.len() {
-            0..=10 => several(replace),
-            _ => load.clone(),
-        };
-        found.push(say(Severity::Failure, message, &fix));
-    }
-    let ok = format!(
-        "VNI {}, knows {}; UDP port {port} must be open between nodes",
-        conf.vni,
-        count(ways.neighbours.len(), "node")
-    );
-    or_ok(found, Finding::ok(OVERLAY, format!("device {name}"), ok))
-}
-
 #[cfg(test)]
 #[path = "peers_tests.rs"]
-mod tests;
+pub(super) mod tests;

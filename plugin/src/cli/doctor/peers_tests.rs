@@ -1,15 +1,7 @@
 use std::net::IpAddr;
 
 use super::{super::finding::test_commands, *};
-use crate::{
-    datapath::config::OverlayKind,
-    net::{
-        link::{Link, Vxlan},
-        mac::Mac,
-        neighbour::{Entry, Neighbour},
-        route::Tunnel,
-    },
-};
+use crate::net::{link::Link, neighbour::Entry, route::Tunnel};
 
 fn route(destination: &str, gateway: &str, interface: u32) -> Route {
     let gateway = Some(gateway.parse().unwrap());
@@ -23,7 +15,7 @@ fn foreign(destination: &str, protocol: u8) -> Route {
     }
 }
 
-fn link(index: u32, name: &str) -> Link {
+pub(in super::super) fn link(index: u32, name: &str) -> Link {
     Link {
         index,
         name: name.to_owned(),
@@ -33,7 +25,7 @@ fn link(index: u32, name: &str) -> Link {
 }
 
 /// A node with two peers, all in order.
-fn node() -> (Kernel, Ways) {
+pub(in super::super) fn node() -> (Kernel, Ways) {
     let routes = vec![
         route("10.244.2.0/24", "192.168.1.12", 2),
         route("10.244.3.0/24", "192.168.1.13", 2),
@@ -193,48 +185,4 @@ fn only_peers_nodes_are_neighbours_that_matter() {
         found[0].fix.as_deref(),
         Some("ip neigh flush to 192.168.1.13 dev eth0 nud all")
     );
-}
-
-#[test]
-fn the_overlays_device_is_there_of_its_port_and_knows_its_neighbours() {
-    let (mut kernel, mut ways) = node();
-    let conf = OverlayConf {
-        kind: OverlayKind::Vxlan,
-        vni: 7,
-        port: 8472,
-        always: false,
-    };
-    let judged = |kernel: &Kernel, ways: &Ways| judge_overlay(kernel, ways, conf, &test_commands());
-    ways.overlay_name = "bl-1".to_owned();
-    assert_eq!(judged(&kernel, &ways)[0].severity, Severity::Ok);
-    ways.overlay_mtu = Some(1450);
-    assert!(judged(&kernel, &ways)[0].message.contains("is missing"));
-    let mut device = link(9, "bl-1");
-    device.vxlan = Some(Vxlan {
-        port: 8472,
-        collect_metadata: true,
-        ..Vxlan::default()
-    });
-    let (ip, mac) = ("192.168.1.12".parse().unwrap(), Mac([2; 6]));
-    ways.overlay = Some(device.clone());
-    ways.neighbours = vec![Neighbour { ip, mac }];
-    let found = judged(&kernel, &ways);
-    assert_eq!(
-        found[0].fix.as_deref(),
-        Some("ip neigh replace 192.168.1.12 lladdr 02:02:02:02:02:02 dev bl-1 nud permanent")
-    );
-    kernel.neighbours = vec![Entry {
-        interface: 9,
-        ip,
-        mac: Some(mac),
-        state: State::Permanent,
-    }];
-    assert_eq!(judged(&kernel, &ways)[0].severity, Severity::Ok);
-    device.vxlan = Some(Vxlan {
-        port: 4789,
-        ..Vxlan::default()
-    });
-    device.up = false;
-    ways.overlay = Some(device);
-    assert_eq!(judged(&kernel, &ways).len(), 2);
 }

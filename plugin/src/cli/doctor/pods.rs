@@ -85,10 +85,12 @@ pub(super) fn judge(kernel: &Kernel, facts: &Facts<'_>, commands: &Commands) -> 
     {
         found.extend(in_maps(facts, pinned, wanted, commands));
     }
-    let fast = facts.attachments.iter().filter(|a| a.fast_path).count();
+    let is_on = facts.record.is_fast();
+    let fast = facts.attachments.iter().filter(|a| is_on && a.fast_path);
     let ok = format!(
-        "{} recorded, {fast} of them on the fast path; host veths and maps agree",
-        count(facts.attachments.len(), "pod")
+        "{} recorded, {} of them on the fast path; host veths and maps agree",
+        count(facts.attachments.len(), "pod"),
+        fast.count()
     );
     or_ok(found, Finding::ok(CHECK, "pods", ok))
 }

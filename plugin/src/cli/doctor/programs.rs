@@ -123,14 +123,13 @@ fn misplaced(kernel: &Kernel, pinned: &Pinned, commands: &Commands) -> Vec<Findi
     let wanted: HashSet<_> = pinned.wanted_places.iter().collect();
     let missing = |egress| {
         let missing = pinned.wanted_places.iter().filter(|at| !runs.contains(at));
-        missing
-            .filter(|(hook, _)| hook.is_egress() == egress)
-            .collect()
+        let missing = missing.filter(|(hook, _)| hook.is_egress() == egress);
+        missing.collect::<Vec<_>>()
     };
     let extra = pinned.attached.iter().filter(|at| !wanted.contains(at));
     // A pod's that is about to join.
     let extra = extra.filter(|(hook, _)| !matches!(hook, Hook::FromPod | Hook::ToPod));
-    let cases: [(Vec<&(Hook, u32)>, Severity, &str); 3] = [
+    let cases = [
         (
             missing(false),
             Severity::Warning,

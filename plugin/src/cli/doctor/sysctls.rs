@@ -1,6 +1,6 @@
 //! Kernel parameters that packets depend on.
 
-use super::finding::{Commands, Finding, Severity, names, or_ok};
+use super::finding::{Commands, Finding, Severity, or_ok};
 use crate::{
     net::{link::Link, sysctl},
     node::watch,
@@ -8,7 +8,6 @@ use crate::{
 use beeline_common::abi::{MAX_FLOWS, MIN_FLOWS};
 
 const CHECK: &str = "sysctls";
-const RP_FILTER: &str = "rp_filter";
 const BRIDGE_NF: &str = "net/bridge/bridge-nf-call-iptables";
 const INSTANCES: &str = "fs/inotify/max_user_instances";
 const TRACKED: &str = "net/netfilter/nf_conntrack_max";
@@ -158,78 +157,8 @@ pub(super) fn judge_needs(needs: &Needs, commands: &Commands) -> Vec<Finding> {
     )
 }
 
-/// A link, as this check sees it.
-#[derive(Debug)]
-pub(super) struct Filtered {
-    /// What it is to the network: `uplink`, `bridge`, `overlay`; none for a pod's host veth.
-    pub(super) role: Option<&'static str>,
-    pub(super) name: String,
-    /// Its own setting.
-    pub(super) value: i32,
-}
-
-impl Filtered {
-    /// What is known of a link; none if the kernel does not say how it treats IPv4.
-    pub(super) fn of(role: Option<&'static str>, link: &Link) -> Option<Self> {
-        Some(Self {
-            role,
-            name: link.name.clone(),
-            value: link.ipv4?.rp_filter,
-        })
-    }
-}
-
-/// The setting for all links.
-pub(super) fn rp_filter_of_all() -> i32 {
-    let value = sysctl::get("net/ipv4/conf/all/rp_filter").ok();
-    value.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-/// Judges reverse path filtering: of a link's setting and that for all, the kernel takes the larger.
-pub(super) fn judge_rp_filter(all: i32, links: &[Filtered]) -> Vec<Finding> {
-    let is_strict = |link: &&Filtered| all.max(link.value) == 1;
-    let set = |name: &str| dotted(&format!("net/ipv4/conf/{name}/rp_filter"));
-    let why = if all == 1 {
-        " by net.ipv4.conf.all.rp_filter"
-    } else {
-        ""
-    };
-    let mut found = Vec::new();
-    let (named, veths): (Vec<_>, Vec<_>) = links
-        .iter()
-        .filter(is_strict)
-        .partition(|link| link.role.is_some());
-    for link in named {
-        found.push(Finding::new(
-            RP_FILTER,
-            Severity::Warning,
-            format!("{} {}", link.role.unwrap_or_default(), link.name),
-            format!(
-                "is strict (1){why}: drops packets whose way back is another link; systemd since 245 sets it on new links"
-            ),
-            format!("sysctl -w {}=2", set(&link.name)),
-        ));
-    }
-    if !veths.is_empty() {
-        let veth_names: Vec<String> = veths.iter().map(|link| link.name.clone()).collect();
-        let keys = veth_names.iter().take(10).map(|name| set(name) + "=2");
-        found.push(Finding::new(
-            RP_FILTER,
-            Severity::Warning,
-            format!("host veths {}", names(&veth_names)),
-            format!("are strict (1){why}; systemd since 245 sets it on new links"),
-            format!(
-                "sysctl -w net.ipv4.conf.default.rp_filter=2 {}",
-                keys.collect::<Vec<_>>().join(" ")
-            ),
-        ));
-    }
-    let ok = format!("strict on none of {} links", links.len());
-    or_ok(found, Finding::ok(RP_FILTER, "reverse path filter", ok))
-}
-
 /// The key as `sysctl` takes it: with dots, unless a name in it has one.
-fn dotted(key: &str) -> String {
+pub(super) fn dotted(key: &str) -> String {
     if key.contains('.') {
         key.to_owned()
     } else {
@@ -299,37 +228,5 @@ mod tests {
         assert_eq!(severity(1 << 16, 1 << 18, None), Severity::Warning);
         assert_eq!(severity(1 << 16, 1 << 18, Some(1 << 16)), Severity::Note);
         assert_eq!(severity(MAX_FLOWS, u32::MAX, None), Severity::Ok);
-    }
-
-    #[test]
-    fn the_larger_of_both_rp_filters_counts() {
-        let link = |role, name: &str, value| Filtered {
-            role,
-            name: name.to_owned(),
-            value,
-        };
-        let links = |value| {
-            vec![
-                link(Some("uplink"), "eth0", value),
-                link(None, "veth1", value),
-                link(None, "veth2", value),
-            ]
-        };
-        for (all, value, strict) in [
-            (0, 0, false),
-            (1, 0, true),
-            (0, 1, true),
-            (1, 2, false),
-            (2, 1, false),
-        ] {
-            let found = judge_rp_filter(all, &links(value));
-            assert_eq!(found.len() == 2, strict, "{all} {value}: {found:?}");
-            assert_eq!(found[0].severity == Severity::Warning, strict);
-        }
-        let found = judge_rp_filter(0, &links(1));
-        assert_eq!(found[0].object, "uplink eth0");
-        let fix = found[0].fix.as_deref();
-        assert_eq!(fix, Some("sysctl -w net.ipv4.conf.eth0.rp_filter=2"));
-        assert_eq!(found[1].object, "host veths veth1, veth2");
     }
 }
