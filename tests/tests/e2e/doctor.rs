@@ -1,12 +1,16 @@
 //! `beeline doctor`: nothing to say of a node that is well; of one that is not, what is wrong and what puts it right.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aya::programs::TcAttachType;
 use beeline::datapath::Datapath;
 use beeline_tests::config::NETWORK;
+use beeline_tests::foreign::{Act, Foreign, Order};
 use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
@@ -243,6 +247,52 @@ fn programs_that_were_detached_are_named_by_interface_and_attached_again() {
     fs::remove_dir_all(pair.datapath().pins()).expect("unpin");
     let found = pair.assert_cured("programs", NETWORK);
     assert_eq!(found.severity, "failure");
+}
+
+#[test]
+fn programs_of_a_killed_monitor_and_of_another_build_are_told() {
+    let pair = Pair::new();
+    let mut monitor = pair.a.netns().command(pair.a.plugin().path());
+    monitor
+        .arg("monitor")
+        .arg("--state-dir")
+        .arg(pair.a.state_dir());
+    let mut monitor = monitor
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start");
+    let mut line = String::new();
+    let stderr = monitor.stderr.take().expect("standard error");
+    BufReader::new(stderr).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("monitoring"), "{line}");
+    let report = Report::of(&pair.a);
+    monitor.kill().expect("kill");
+    monitor.wait().expect("wait");
+    assert_eq!(report.find("programs", NETWORK).severity, "note");
+    let found = pair.assert_cured("programs", NETWORK);
+    assert!(found.message.contains("was killed"), "{found:#?}");
+
+    let pins = pair.datapath().pins().to_owned();
+    let pin = pins
+        .join(format!("programs-{}", beeline_common::ABI_VERSION))
+        .join("to_uplink");
+    fs::remove_file(&pin).expect("unpin");
+    let ingress = TcAttachType::Ingress;
+    let _foreign = Foreign::tcx(pair.a.netns(), "lo", ingress, Order::Last, Act::Next, &pin);
+    let report = Report::of(&pair.a);
+    let mut others = report.findings.iter().map(|finding| &finding.message);
+    assert!(others.any(|said| said.contains("to_uplink were loaded by another build")));
+    pair.assert_cured("programs", NETWORK);
+}
+
+#[test]
+fn state_that_cannot_be_read_is_a_failure_among_others() {
+    let pair = Pair::new();
+    let maps = format!("maps-{}", beeline_common::ABI_VERSION);
+    fs::remove_file(pair.datapath().pins().join(maps).join("PEERS")).expect("unpin");
+    let found = pair.assert_cured("network", "state");
+    assert!(found.message.contains("PEERS"), "{found:#?}");
 }
 
 #[test]
