@@ -1,5 +1,6 @@
 //! The plugin's command line, as an administrator uses it on a node.
 
+use std::path::Path;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
@@ -46,6 +47,26 @@ pub fn status(node: &Node) -> Result<Value> {
     let text = succeed(node, "status", &["--output", "json"])?;
     let status: Value = serde_json::from_str(&text)?;
     Ok(status["networks"][0].clone())
+}
+
+/// What `beeline doctor` finds, and whether it ends well; `bin_dir` stands for `/opt/cni/bin`.
+pub fn doctor(node: &Node, bin_dir: &Path, output: &str) -> Result<(bool, String)> {
+    let directories = [node.conf_dir(), bin_dir.to_owned()].map(|path| path.display().to_string());
+    let [conf, bin] = &directories;
+    let options = ["--conf-dir", conf, "--bin-dir", bin, "--output", output];
+    let found = run(node, "doctor", &options)?;
+    let error = String::from_utf8_lossy(&found.stderr);
+    ensure!(error.is_empty(), "{}: beeline doctor: {error}", node.name());
+    let text = String::from_utf8_lossy(&found.stdout).into_owned();
+    Ok((found.status.success(), text))
+}
+
+/// Runs a line of commands in a node as an administrator would, who has the plugin in the `PATH`.
+pub fn shell(node: &Node, line: &str) -> Result<String> {
+    let own = node.plugin().path().parent().context("a directory")?;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", own.display());
+    let mut command = node.netns().command("sh");
+    exec::stdout(command.args(["-c", line]).env("PATH", path))
 }
 
 /// The path that a pod takes, and why it is the slow one, if there is a reason; as `beeline status` says.

@@ -132,13 +132,8 @@ fn configured(directory: &Path) -> Result<Vec<Plan>> {
 }
 
 /// Our part of a list of plugins, as the runtime hands it to us.
-fn ours(list: &Value) -> Option<Value> {
-    let own = std::env::current_exe().ok();
-    let own = own
-        .as_deref()
-        .and_then(Path::file_name)?
-        .to_str()?
-        .to_owned();
+pub(super) fn ours(list: &Value) -> Option<Value> {
+    let own = own_type()?;
     let plugins = list["plugins"].as_array()?;
     let mut single = plugins
         .iter()
@@ -147,4 +142,10 @@ fn ours(list: &Value) -> Option<Value> {
     single["name"] = list["name"].clone();
     single["cniVersion"] = list["cniVersion"].clone();
     Some(single)
+}
+
+/// The type by which configurations name this plugin: its file's name.
+pub(super) fn own_type() -> Option<String> {
+    let own = std::env::current_exe().ok()?;
+    Some(own.file_name()?.to_str()?.to_owned())
 }

@@ -2,6 +2,7 @@
 
 mod about;
 mod adopt;
+mod doctor;
 mod load;
 mod monitor;
 mod networks;
@@ -31,6 +32,8 @@ struct Cli {
 enum Verb {
     /// Shows the networks of this node: pods, peers, and what the fast path did
     Status(status::Options),
+    /// Looks for what is wrong on this node, and says what puts it right; changes nothing
+    Doctor(doctor::Options),
     /// Shows each packet that the fast path's programs judge, and what becomes of it; no packet is lost
     Monitor(monitor::Options),
     /// Loads this build's programs, and swaps them for those that run; no packet is lost
@@ -61,6 +64,10 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Some(Verb::Status(options)) => status::print(&options, &mut io::stdout().lock()),
+        Some(Verb::Doctor(options)) => match doctor::run(&options, &mut io::stdout().lock()) {
+            Ok(false) => return ExitCode::FAILURE,
+            examined => examined.map(drop),
+        },
         Some(Verb::Monitor(options)) => monitor::run(&options),
         Some(Verb::Load(options)) => load::load(&options, &mut io::stdout().lock()),
         Some(Verb::Unload(options)) => load::unload(&options, &mut io::stdout().lock()),

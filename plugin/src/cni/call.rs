@@ -85,10 +85,15 @@ impl Call {
 
 /// What a node with this configuration shall look like.
 pub fn plan_of(conf: &Value) -> Result<Plan> {
+    plan_and_ipam_of(conf).map(|(plan, _)| plan)
+}
+
+/// The same, with the configuration of the built-in IPAM, if that is what the network uses.
+pub fn plan_and_ipam_of(conf: &Value) -> Result<(Plan, Option<IpamConf>)> {
     let conf = NetConf::parse(conf.to_string().into(), Command::Add)?;
     let built_in = conf.ipam.as_ref().is_some_and(Ipam::is_host_local);
     let host_local = built_in.then(|| conf.host_local()).transpose()?;
-    Ok(plan::plan(&conf, host_local.as_ref()))
+    Ok((plan::plan(&conf, host_local.as_ref()), host_local))
 }
 
 /// What a network may have left on a node.

@@ -50,7 +50,7 @@ impl Kind {
 }
 
 /// The kernels that have tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
-const TCX: (u8, u8, u16) = (6, 6, 0);
+pub(super) const TCX: (u8, u8, u16) = (6, 6, 0);
 
 impl AttachBy {
     /// Whether this kernel is to attach by tcx.
@@ -248,7 +248,7 @@ fn filter_link(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
     .with_context(|| format!("interface {interface:?}: find filter"))
 }
 
-const fn priority(hook: Hook) -> u16 {
+pub(super) const fn priority(hook: Hook) -> u16 {
     if hook.is_egress() {
         OBSERVER_FILTER_PRIORITY
     } else {
@@ -256,7 +256,7 @@ const fn priority(hook: Hook) -> u16 {
     }
 }
 
-const fn direction(hook: Hook) -> TcAttachType {
+pub(super) const fn direction(hook: Hook) -> TcAttachType {
     if hook.is_egress() {
         TcAttachType::Egress
     } else {
@@ -264,7 +264,7 @@ const fn direction(hook: Hook) -> TcAttachType {
     }
 }
 
-fn interface(ifindex: u32) -> Result<String> {
+pub(super) fn interface(ifindex: u32) -> Result<String> {
     let name = if_indextoname(ifindex).with_context(|| format!("interface {ifindex}: find"))?;
     match name.into_string() {
         // That is what nix 0.31 makes of an interface that is gone.

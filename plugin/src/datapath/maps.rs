@@ -64,6 +64,13 @@ pub(super) fn usage(pins: &Pins, name: &'static str) -> Result<Usage> {
     })
 }
 
+/// How many entries a map can hold.
+pub(super) fn size(pins: &Pins, name: &str) -> Result<u32> {
+    let info = open(pins, name)?.info();
+    let info = info.with_context(|| format!("map {name}: get information"))?;
+    Ok(info.max_entries())
+}
+
 fn count<K: Pod, V: Pod>(map: Map, size: u32) -> Result<usize, MapError> {
     let map: HashMap<MapData, K, V> = map.try_into()?;
     // The kernel starts anew where the entry has gone that the walk is at, so that there is no end of its own to it.

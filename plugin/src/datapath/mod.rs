@@ -4,11 +4,13 @@ mod attach;
 pub mod bpffs;
 pub mod config;
 mod flows;
+mod inspect;
 mod load;
 mod maps;
 mod peers;
 pub mod pins;
 mod pods;
+mod probe;
 mod stats;
 mod tap;
 
@@ -24,6 +26,7 @@ pub use self::{
     attach::Kind,
     maps::Usage,
     pins::Pins,
+    probe::{Probe, probe},
     stats::Counter,
     tap::{Sighting, Tap},
 };

@@ -116,6 +116,28 @@ impl Pins {
         Ok(())
     }
 
+    /// The other versions of the ABI that there are maps or programs of.
+    pub fn other_versions(&self) -> Result<Vec<String>> {
+        let current = self.current();
+        let mut others: Vec<String> = children(&self.root)?
+            .iter()
+            .filter(|directory| !current.contains(directory))
+            .filter_map(|directory| {
+                let (_, version) = directory.file_name()?.to_str()?.rsplit_once('-')?;
+                Some(version.to_owned())
+            })
+            .collect();
+        others.sort_unstable();
+        others.dedup();
+        Ok(others)
+    }
+
+    /// The pins of every network that has any on a bpffs.
+    pub fn all(bpffs: &Path) -> Result<Vec<Self>> {
+        let roots = children(&bpffs.join("beeline"))?;
+        Ok(roots.into_iter().map(|root| Self { root }).collect())
+    }
+
     /// Removes the programs and maps of other versions of the ABI, which nothing runs or reads any more.
     pub(super) fn remove_other_versions(&self) -> Result<()> {
         let current = self.current();

@@ -56,6 +56,22 @@ impl Netlink {
             .collect())
     }
 
+    /// Lists the addresses of all links: what is sent there, stays on this node.
+    pub async fn own_addresses(&self) -> Result<Vec<IpAddr>> {
+        let query = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let replies = self.request(query, NLM_F_DUMP).await;
+        let replies = replies.context("addresses: list")?;
+        let address = |reply| match reply {
+            RouteNetlinkMessage::NewAddress(message) => read(message),
+            _ => None,
+        };
+        Ok(replies
+            .into_iter()
+            .filter_map(address)
+            .map(|address| address.network.ip())
+            .collect())
+    }
+
     /// Gives a link an address; that it has it already is success.
     pub async fn add_address(&self, index: u32, network: IpNetwork, dad: Dad) -> Result<()> {
         let mut message = described(index, network);
@@ -151,6 +167,10 @@ fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Address> {
     if message.header.index != index {
         return None;
     }
+    read(message)
+}
+
+fn read(message: AddressMessage) -> Option<Address> {
     let (mut local, mut address): (Option<IpAddr>, Option<IpAddr>) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in message.attributes {

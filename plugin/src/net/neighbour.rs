@@ -21,7 +21,41 @@ pub struct Neighbour {
     pub mac: Mac,
 }
 
+/// How far the kernel is with finding out a neighbour's Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was given by hand.
+    Permanent,
+    /// It is asked for, and was not answered yet.
+    Incomplete,
+    /// Nobody has answered.
+    Failed,
+    /// It is known, or will be asked for when it is needed.
+    Usable,
+}
+
+/// What the kernel knows of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The index of the link that it is on.
+    pub interface: u32,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its Ethernet address, if that is known.
+    pub mac: Option<Mac>,
+    /// How far the kernel is.
+    pub state: State,
+}
+
 impl Netlink {
+    /// Lists what the kernel knows of the neighbours on all links.
+    pub async fn neighbour_entries(&self) -> Result<Vec<Entry>> {
+        let query = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let replies = self.request(query, NLM_F_DUMP).await;
+        let replies = replies.context("neighbours: list")?;
+        Ok(replies.into_iter().filter_map(entry).collect())
+    }
+
     /// Makes an address have an Ethernet address on a link, for good.
     pub async fn replace_neighbour(&self, index: u32, neighbour: Neighbour) -> Result<()> {
         let Neighbour { ip, mac } = neighbour;
@@ -83,13 +117,22 @@ fn described(index: u32, ip: IpAddr) -> NeighbourMessage {
 
 /// The neighbour in a kernel's answer, if it is a permanent one of this link.
 fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
+    // Kernels without strict checking list every link.
+    let ours = |entry: &Entry| entry.interface == index && entry.state == State::Permanent;
+    let Entry { ip, mac, .. } = entry(reply).filter(ours)?;
+    Some(Neighbour { ip, mac: mac? })
+}
+
+fn entry(reply: RouteNetlinkMessage) -> Option<Entry> {
     let RouteNetlinkMessage::NewNeighbour(message) = reply else {
         return None;
     };
-    // Kernels without strict checking list every link.
-    if message.header.ifindex != index || message.header.state != NeighbourState::Permanent {
-        return None;
-    }
+    let state = match message.header.state {
+        NeighbourState::Permanent => State::Permanent,
+        NeighbourState::Incomplete => State::Incomplete,
+        NeighbourState::Failed => State::Failed,
+        _ => State::Usable,
+    };
     let (mut ip, mut mac) = (None, None);
     for attribute in message.attributes {
         match attribute {
@@ -99,7 +142,12 @@ fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { ip: ip?, mac: mac? })
+    Some(Entry {
+        interface: message.header.ifindex,
+        ip: ip?,
+        mac,
+        state,
+    })
 }
 
 #[cfg(test)]

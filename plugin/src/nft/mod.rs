@@ -30,6 +30,11 @@ pub struct Masquerade<'a> {
     pub network: &'a str,
 }
 
+/// Whether `nft` is installed, which every change needs, and every look at the rules of others.
+pub fn is_installed() -> bool {
+    command::program("nft").is_some()
+}
+
 impl Masquerade<'_> {
     /// Whether there is a table for the network, whatever it says. Runs no child process.
     pub fn exists(&self) -> Result<bool> {

@@ -61,7 +61,7 @@ impl<'a> Places<'a> {
     }
 
     /// The pods as the maps have them.
-    fn pods(&self) -> Vec<(&Attachment, Pod)> {
+    pub(super) fn pods(&self) -> Vec<(&Attachment, Pod)> {
         let attachments = self.attachments.iter();
         attachments
             .filter_map(|attachment| Some((attachment, attachment.pod(self.bridge)?)))
@@ -85,7 +85,7 @@ impl<'a> Places<'a> {
     }
 
     /// Programs that only look on.
-    fn observers(&self) -> Vec<(Hook, u32)> {
+    pub(super) fn observers(&self) -> Vec<(Hook, u32)> {
         let leaving = self.neighbourhood.links();
         let leaving = leaving.map(|link| (Hook::ToUplink, link.index));
         let pods = self.attachments.iter();
@@ -94,7 +94,7 @@ impl<'a> Places<'a> {
     }
 
     /// Programs that redirect.
-    fn redirectors(&self) -> Vec<(Hook, u32)> {
+    pub(super) fn redirectors(&self) -> Vec<(Hook, u32)> {
         let uplinks = self.neighbourhood.uplinks.iter();
         let uplinks = uplinks.map(|link| (Hook::FromUplink, link.index));
         let overlay = self.neighbourhood.overlay.iter();

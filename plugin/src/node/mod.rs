@@ -23,8 +23,10 @@ mod remove;
 mod routes;
 mod setup;
 mod store;
+pub mod survey;
 mod vlan;
 pub mod watch;
+mod way;
 
 use anyhow::Result;
 use ipnetwork::IpNetwork;

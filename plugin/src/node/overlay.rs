@@ -21,6 +21,11 @@ const fn overhead(v4: bool) -> u32 {
     14 + 8 + 8 + if v4 { 20 } else { 40 }
 }
 
+/// What an uplink leaves for packets that are tunnelled to a peer.
+pub(super) fn mtu(uplink: &Link, peer: &PeerConf) -> u32 {
+    uplink.mtu.saturating_sub(overhead(peer.node.is_ipv4()))
+}
+
 /// The device as it is or shall be.
 #[derive(Clone, Debug)]
 pub(super) struct Overlay {
@@ -52,7 +57,7 @@ pub(super) async fn ensure(
     let spec = VxlanSpec {
         name: &name,
         mac: overlay_mac(own),
-        mtu: uplink.mtu.saturating_sub(overhead(peer.node.is_ipv4())),
+        mtu: mtu(uplink, peer),
         port: conf.port,
     };
     if let Some(link) = netlink.link(&name).await?

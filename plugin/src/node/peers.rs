@@ -1,6 +1,9 @@
 //! Finding the way to the peers: which link each node is on, or that only the overlay leads there.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use anyhow::{Result, bail, ensure};
 use beeline_common::{Address, Mac, Peer};
@@ -17,7 +20,7 @@ use crate::{
         link::Link,
         neighbour::Neighbour,
         overlay::overlay_hop,
-        route::{Filter, PROTOCOL, Route},
+        route::{Filter, PROTOCOL, Route, RouteTo},
     },
 };
 
@@ -36,21 +39,6 @@ pub(super) struct Neighbourhood {
     pub(super) problems: Vec<String>,
 }
 
-/// Links by index: the peers are many, and on few of them.
-#[derive(Default)]
-struct Links(HashMap<u32, Option<Link>>);
-
-impl Links {
-    async fn at(&mut self, netlink: &Netlink, index: u32) -> Result<Option<Link>> {
-        if let Some(known) = self.0.get(&index) {
-            return Ok(known.clone());
-        }
-        let link = netlink.link_at(index).await?;
-        self.0.insert(index, link.clone());
-        Ok(link)
-    }
-}
-
 /// How a peer is reached.
 enum Way {
     Native(Link),
@@ -61,19 +49,49 @@ impl Neighbourhood {
     /// Looks for the configured uplinks, and for the link that each peer's node is on. Where no uplinks are
     /// configured, the links that lead to neighbours are the uplinks. The overlay's device is found if it is there.
     pub(super) async fn find(netlink: &Netlink, plan: &Plan) -> Result<Self> {
+        let (mut routes, mut links) = (HashMap::new(), Vec::new());
+        // Peers are many, and on few links.
+        let mut indices = HashSet::new();
+        for peer in plan.peers() {
+            if let Ok(Some(route)) = netlink.route_to(peer.node).await {
+                indices.insert(route.interface);
+                routes.insert(peer.node, route);
+            }
+        }
+        for index in indices {
+            links.extend(netlink.link_at(index).await?);
+        }
+        let overlay = overlay::name(&plan.network);
+        for name in plan.datapath.uplinks.iter().chain([&overlay]) {
+            links.extend(netlink.link(name).await?);
+        }
+        Ok(Self::of(plan, &links, |ip| routes.get(&ip).cloned()))
+    }
+
+    /// The same from what was read before, where `way` tells how the kernel would send to an address.
+    pub(super) fn of(
+        plan: &Plan,
+        links: &[Link],
+        mut way: impl FnMut(IpAddr) -> Option<RouteTo>,
+    ) -> Self {
         let conf = &plan.datapath;
+        let by_name = |name: &str| links.iter().find(|link| link.name == name).cloned();
         let mut found = Self::default();
         for name in &conf.uplinks {
-            match netlink.link(name).await? {
+            match by_name(name) {
                 Some(link) => found.uplinks.push(link),
                 None => found
                     .problems
                     .push(format!("uplink {name:?}: no such interface")),
             }
         }
-        let mut links = Links::default();
-        for peer in &conf.peers {
-            let way = found.way_to(netlink, conf, peer, &mut links).await;
+        let by_index: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+        for peer in plan.peers() {
+            let route = way(peer.node);
+            let link = route
+                .as_ref()
+                .and_then(|route| by_index.get(&route.interface));
+            let way = found.choose(conf, peer, route.as_ref(), link.map(|link| (*link).clone()));
             let added = way.and_then(|way| found.add(peer, way));
             if let Err(problem) = added {
                 let PeerConf { cidr, node } = peer;
@@ -82,10 +100,10 @@ impl Neighbourhood {
             }
         }
         if let Some(conf) = conf.overlay {
-            let link = netlink.link(&overlay::name(&plan.network)).await?;
+            let link = by_name(&overlay::name(&plan.network));
             found.overlay = link.map(|link| Overlay { conf, link });
         }
-        Ok(found)
+        found
     }
 
     fn add(&mut self, peer: &PeerConf, way: Way) -> Result<()> {
@@ -106,17 +124,18 @@ impl Neighbourhood {
         Ok(())
     }
 
-    async fn way_to(
+    /// How a peer is reached that the kernel would send to by this route and link.
+    fn choose(
         &mut self,
-        netlink: &Netlink,
         conf: &DatapathConf,
         peer: &PeerConf,
-        links: &mut Links,
+        route: Option<&RouteTo>,
+        link: Option<Link>,
     ) -> Result<Way> {
-        let Some(route) = netlink.route_to(peer.node).await? else {
+        let Some(route) = route else {
             bail!("no route");
         };
-        let Some(link) = links.at(netlink, route.interface).await? else {
+        let Some(link) = link else {
             bail!("its link is gone");
         };
         ensure!(link.name != "lo", "is this node itself");
@@ -170,6 +189,13 @@ impl Neighbourhood {
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         let overlay = self.overlay.iter().map(|overlay| &overlay.link);
         self.uplinks.iter().chain(overlay)
+    }
+
+    /// What the links that the overlay's packets leave by allow its device for an MTU; none if no peer needs it.
+    pub(super) fn overlay_mtu(&self) -> Option<u32> {
+        let links = self.remote.iter();
+        let mtus = links.map(|(peer, link)| overlay::mtu(link, peer));
+        mtus.min()
     }
 
     /// The peers that can be reached.

@@ -210,7 +210,7 @@ fn bring_up(
 }
 
 /// The settings that make the node a router for its pods.
-fn forwarding(plan: &Plan) -> impl Iterator<Item = &'static str> {
+pub(super) fn forwarding(plan: &Plan) -> impl Iterator<Item = &'static str> {
     let v6 = plan.has_family(false);
     let v4 = plan.has_family(true) || !v6;
     let keys = [

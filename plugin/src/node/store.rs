@@ -152,6 +152,36 @@ impl Store {
         self.try_lock("agent.lock")
     }
 
+    /// Whether an agent keeps the network's peers now.
+    pub fn has_agent(&self) -> Result<bool> {
+        self.is_locked("agent.lock")
+    }
+
+    /// Whether somebody watches the network's pods. Unlike [`lock_watch`](Self::lock_watch) it makes no file, and no ADD
+    /// takes whoever asks for the one who watches.
+    pub fn is_watched(&self) -> Result<bool> {
+        self.is_locked("watch")
+    }
+
+    /// Whether somebody monitors the network. Unlike [`lock_monitor`](Self::lock_monitor) it makes no file.
+    pub fn is_monitored(&self) -> Result<bool> {
+        self.is_locked("monitor.lock")
+    }
+
+    fn is_locked(&self, name: &str) -> Result<bool> {
+        const LOCKS: &str = "/proc/locks";
+        let Ok(file) = fs::metadata(self.root.join(name)) else {
+            return Ok(false);
+        };
+        let locks = fs::read_to_string(LOCKS).with_context(|| format!("{LOCKS}: read"))?;
+        let inode = format!(":{}", file.ino());
+        let held = |line: &str| {
+            let mut fields = line.split_whitespace();
+            line.contains("FLOCK") && fields.any(|field| field.ends_with(&inode))
+        };
+        Ok(locks.lines().any(held))
+    }
+
     /// Waits to be the only one who takes an attachment onto the fast path or removes it; `None` if nothing is recorded
     /// of it. [Saving](Self::save_attachment) the attachment lets others in.
     pub fn lock_attachment(&self, container_id: &str, ifname: &str) -> Result<Option<Lock>> {

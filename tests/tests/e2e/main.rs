@@ -10,6 +10,7 @@ mod clsact;
 mod connectivity;
 mod datapath;
 mod differential;
+mod doctor;
 mod dual_stack;
 mod external_ipam;
 mod faults;

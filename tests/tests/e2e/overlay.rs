@@ -17,7 +17,7 @@ use crate::fixture::{build, spec};
 const FROM_OVERLAY: &str = "from_overlay/to_pod";
 
 /// Two nodes with a router between them, and an overlay.
-fn nodes(families: Families) -> (Topology, [Arc<Node>; 2]) {
+pub(crate) fn nodes(families: Families) -> (Topology, [Arc<Node>; 2]) {
     let topology = build(&TopologySpec {
         families,
         underlay: Underlay::Router,

@@ -214,7 +214,7 @@ fn cluster(store: &Store) -> Result<Option<ClusterView>> {
     Ok(Some(ClusterView {
         backend: cluster.backend,
         node: cluster.node,
-        agent: store.lock_agent()?.is_none(),
+        agent: store.has_agent()?,
         names: peers
             .map(|peer| (peer.cidr.to_string(), peer.name))
             .collect(),

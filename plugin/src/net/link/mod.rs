@@ -5,8 +5,8 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask,
-        LinkFlags, LinkInfo, LinkMessage, State,
+        AfSpecInet, AfSpecUnspec, InfoBridge, InfoBridgePort, InfoData, InfoPortData,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
     },
 };
 use nix::errno::Errno;
@@ -58,6 +58,17 @@ pub struct Link {
     pub filters_vlans: bool,
     /// How it works as a VXLAN device; none if it is not one.
     pub vxlan: Option<Vxlan>,
+    /// How it treats IPv4; none if the kernel does not say.
+    pub ipv4: Option<Ipv4Conf>,
+}
+
+/// How a link treats IPv4: its own settings, beside those of all links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv4Conf {
+    /// Whether what it receives is forwarded.
+    pub forwarding: bool,
+    /// `rp_filter`: 1 drops what another link leads back to, 2 what none does.
+    pub rp_filter: i32,
 }
 
 /// How a bridge port behaves.
@@ -215,6 +226,20 @@ fn reported(reply: RouteNetlinkMessage) -> Option<Link> {
     }
 }
 
+fn ipv4(families: &[AfSpecUnspec]) -> Option<Ipv4Conf> {
+    let mut settings = families.iter().filter_map(|family| match family {
+        AfSpecUnspec::Inet(settings) => Some(settings),
+        _ => None,
+    });
+    settings.next()?.iter().find_map(|setting| match setting {
+        AfSpecInet::DevConf(conf) => Some(Ipv4Conf {
+            forwarding: conf.forwarding != 0,
+            rp_filter: conf.rp_filter,
+        }),
+        _ => None,
+    })
+}
+
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
         let mut link = Self {
@@ -233,6 +258,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::LinkInfo(infos) => link.read(infos),
+                LinkAttribute::AfSpecUnspec(families) => link.ipv4 = ipv4(&families),
                 _ => {}
             }
         }

@@ -54,6 +54,11 @@ pub fn ensure(store: &Store) -> Result<()> {
     .map(drop)
 }
 
+/// Why nobody could watch now: the user's instances of inotify may be used up.
+pub fn refused() -> Option<std::io::Error> {
+    inotify::Inotify::init().err()
+}
+
 /// Watches until the network is gone, or no pod has come for a while.
 pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
     // Not to be stopped together with whatever started this.
