@@ -121,7 +121,11 @@ fn enter(datapath: &Datapath, number: u32) {
     let addresses = [IpAddr::from(v4), v4.to_ipv6_compatible().into()];
     let pod = Pod {
         ifindex: 100_000 + number,
-        flags: if number % SLOW == 0 { Pod::SLOW } else { 0 },
+        flags: if number.is_multiple_of(SLOW) {
+            Pod::SLOW
+        } else {
+            0
+        },
         mac: Mac::default(),
         gateway: Mac::default(),
     };

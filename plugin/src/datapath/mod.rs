@@ -216,7 +216,7 @@ impl Datapath {
         flows::retain(&self.pins, keep)
     }
 
-    /// How full a map of [`Usage::MAPS`] is. Its entries are counted one by one, which takes the kernel some 200 ns each.
+    /// How full a map of [`Usage::MAPS`] is. Its entries are counted one by one, by a system call each: 5,000 take some 6 ms.
     pub fn usage_of(&self, map: &'static str) -> Result<Usage> {
         maps::usage(&self.pins, map)
     }
