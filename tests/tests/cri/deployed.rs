@@ -42,11 +42,15 @@ fn the_image_is_imported_by_the_manifests_name_and_both_its_programs_run() {
     let cgroup = format!("/{}/image", containerd.cgroup());
     let run = ["run", "--rm", "--net-host", "--cgroup", &cgroup, name];
     let version = env!("CARGO_PKG_VERSION");
-    let agent = [&run[..], &["agent", "--version"]].concat();
-    let said = exec::stdout(&mut ctr(&containerd, &agent)).expect("the entry point");
-    assert_eq!(said.trim(), format!("beeline-agent {version}"));
-    let plugin = ["plugin", "exec-in", "/", "--", "/beeline", "--version"];
-    let plugin = [&run[..], &plugin].concat();
-    let said = exec::stdout(&mut ctr(&containerd, &plugin)).expect("the plugin");
-    assert_eq!(said.trim(), format!("beeline {version}"));
+    // Without a command it is the entry point that runs, which says how to use it.
+    let mut entry = ctr(&containerd, &[&run[..], &["entry"]].concat());
+    let output = exec::output(&mut entry, b"").expect("ctr");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Usage: beeline-agent"), "{output:?}");
+    for program in ["beeline-agent", "beeline"] {
+        let path = format!("/{program}");
+        let words = [&run[..], &[program, &path, "--version"]].concat();
+        let said = exec::stdout(&mut ctr(&containerd, &words)).expect(program);
+        assert_eq!(said.trim(), format!("{program} {version}"));
+    }
 }
