@@ -1,11 +1,22 @@
 //! Whether what is pinned is what the kernel runs, and of this build. Changes nothing.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramInfo, SchedClassifier};
 use beeline_common::{Hook, abi::names};
 
 use super::{Datapath, Kind, Place, Settings, attach, load, maps};
 use crate::net::tc;
+
+/// The maps that are pinned.
+const MAPS: [&str; 7] = [
+    names::PODS,
+    names::PORTS,
+    names::PEERS,
+    names::PREFIXES,
+    names::STACK_FLOWS,
+    names::STACK_CONNS,
+    names::STATS,
+];
 
 impl Datapath {
     /// How many flows each of the maps of flows can hold. Unlike [`flows`](Self::flows) it counts none.
@@ -23,7 +34,16 @@ impl Datapath {
     }
 
     /// The hooks whose pinned program has other instructions than this build's: those are loaded to compare, and go.
+    /// Nobody must remove pins meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// A map's pin is gone, or the kernel refuses the programs.
     pub fn of_other_builds(&self, settings: &Settings) -> Result<Vec<Hook>> {
+        for name in MAPS {
+            // Loading would make it anew.
+            ensure!(self.pins.map(name).exists(), "map {name}: its pin is gone");
+        }
         let mut object = load::verified(&self.pins, settings.features, settings.flows, 0)?;
         let mut others = Vec::new();
         for hook in Hook::ALL {

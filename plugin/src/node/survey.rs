@@ -240,10 +240,14 @@ fn pinned(
         ips.into_iter().map(move |ip| (ip, pod)).collect::<Vec<_>>()
     };
     let at = |place: &Place| (place.hook, place.ifindex);
+    // Nobody unloads meanwhile.
+    let lock = store.root().exists().then(|| store.lock_shared());
+    let lock = lock.transpose()?;
     let (of_other_builds, refused) = match datapath.of_other_builds(&fastpath::settings(plan)) {
         Ok(hooks) => (hooks, None),
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
+    drop(lock);
     Ok(Pinned {
         directory: datapath.pins().to_owned(),
         jitted: datapath.is_jitted()?,
