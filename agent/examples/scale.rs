@@ -84,12 +84,31 @@ async fn main() -> Result<()> {
         );
         filled = nodes;
         let result = measure(&api, &options, nodes).await?;
-        println!("{result}");
+        println!("{}", said(&result));
         results.push(result);
     }
     fs::write(&options.output, serde_json::to_vec_pretty(&results)?)
         .with_context(|| format!("{}: write", options.output.display()))?;
     empty(&api, filled).await
+}
+
+/// A result in a line.
+fn said(result: &Value) -> String {
+    let number = |key: &str| result[key].as_f64().unwrap_or(f64::NAN);
+    format!(
+        "{} nodes: ready {:.1} s after its start, {:.1} s after another, {:.1} s of CPU; {:.1} MB resident, {:.1} at most; \
+         {} changes a second take {:.1} % of a CPU, then {:.1} MB; one is in the routes after {:.2} s",
+        result["nodes"],
+        number("start_to_converged_seconds"),
+        number("restart_to_converged_seconds"),
+        number("start_cpu_seconds"),
+        number("resident_kb") / 1024.0,
+        number("peak_kb") / 1024.0,
+        result["changes_per_second"],
+        number("cpu_percent_at_that_rate"),
+        number("resident_after_kb") / 1024.0,
+        number("change_to_route_seconds"),
+    )
 }
 
 async fn fill(api: &Api<Node>, which: std::ops::Range<usize>) -> Result<()> {
@@ -275,13 +294,19 @@ async fn measure(api: &Api<Node>, options: &Options, nodes: usize) -> Result<Val
     }))
 }
 
-/// Changes nodes' addresses, one after another.
+/// Changes nodes, one after another: of three changes one gives a node another address, one deletes another node, and one
+/// makes that anew.
 async fn change(api: &Api<Node>, options: &Options, nodes: usize) -> Result<()> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / options.rate);
     let changes = options.duration as usize * options.rate as usize;
     for n in 0..changes {
         tick.tick().await;
-        move_to(api, n % nodes, 1 + n / nodes % 2).await?;
+        let (moves, comes) = (n / 3 % nodes, (n / 3 + nodes / 2) % nodes);
+        match n % 3 {
+            0 => move_to(api, moves, 1 + n / 3 / nodes % 2).await?,
+            1 => drop(api.delete(&name(comes), &DeleteParams::default()).await?),
+            _ => fill(api, comes..comes + 1).await?,
+        }
     }
     Ok(())
 }

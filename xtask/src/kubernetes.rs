@@ -141,7 +141,8 @@ fn by_hand(directory: &Path, os_release: &str) -> Option<String> {
     })
 }
 
-fn script(name: &str) -> Command {
+/// A script that builds the programs, or runs a cluster.
+pub(crate) fn script(name: &str) -> Command {
     Command::new(workspace::root().join("tests/kubernetes").join(name))
 }
 

@@ -23,6 +23,7 @@ mod libtest;
 mod lint;
 mod packages;
 mod process;
+mod scale;
 mod steps;
 mod test;
 mod version;
@@ -52,6 +53,8 @@ enum Verb {
     Demo(demo::Args),
     /// Measure packets and ADDs beside the alternatives, on network namespaces of this machine
     Bench(bench::Args),
+    /// Measure an agent among thousands of nodes, which a real Kubernetes API server knows
+    Scale(scale::Args),
     /// Run the tests: every tier, or those selected
     Test(test::Args),
     /// Run what CI runs: lint, test, then a short demo
@@ -77,6 +80,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Scale(args) => scale::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Ci => ci::run(),
     }

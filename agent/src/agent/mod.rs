@@ -4,6 +4,7 @@
 //! and ADDs go on, and the next one finds what there is.
 
 mod probe;
+mod report;
 mod watcher;
 
 use std::{
@@ -223,7 +224,7 @@ impl Agent<'_> {
                 if state.made.is_none() {
                     state.calls = Some(self.begin(&made));
                 }
-                report(state.made.as_ref(), &made);
+                report::news(state.made.as_ref(), &made);
                 state.failure = None;
                 state.made = Some(made);
             }
@@ -393,41 +394,6 @@ impl Agent<'_> {
             Err(error) => tracing::warn!("collect what pods left: {error:#}"),
         }
     }
-}
-
-/// Logs what is new.
-fn report(before: Option<&Made>, made: &Made) {
-    let peers = |made: &Made| made.judgement.peers.len();
-    if before.is_none_or(|before| before.judgement != made.judgement) {
-        let cidrs = made.judgement.pod_cidrs.iter().map(ToString::to_string);
-        let cidrs = cidrs.collect::<Vec<_>>().join(" ");
-        tracing::info!(pod_cidrs = cidrs, peers = peers(made), "node set up");
-    }
-    news(
-        before.map(|before| &before.judgement.problems),
-        &made.judgement.problems,
-    );
-    news(
-        before.map(|before| &before.record.problems),
-        &made.record.problems,
-    );
-    let missing = |made: &Made| -> Vec<String> {
-        let say = |kind| format!("plugin {kind}: not in --bin-dir, left out of the configuration");
-        made.conflist.missing.iter().map(say).collect()
-    };
-    news(before.map(missing).as_ref(), &missing(made));
-    if before.map(|before| &before.record.degraded) != Some(&made.record.degraded)
-        && let Some(reason) = &made.record.degraded
-    {
-        tracing::warn!("pods take the plain bridge, no eBPF: {reason}");
-    }
-}
-
-fn news(before: Option<&Vec<String>>, now: &Vec<String>) {
-    let known = |problem: &&String| before.is_some_and(|before| before.contains(problem));
-    now.iter()
-        .filter(|problem| !known(problem))
-        .for_each(|problem| tracing::warn!("{problem}"));
 }
 
 fn interval(period: Duration) -> tokio::time::Interval {
