@@ -67,7 +67,10 @@ pub(crate) async fn run(scope: &Scope<'_>) -> Result<Collected> {
     let keep: Vec<AttachmentId> = known
         .filter(|id| !stale.contains(id) && !orphaned.contains(id))
         .collect();
-    let collected = cni::collect(scope.conf, &keep, scope.bin_dir);
+    let (conf, bin_dir) = (scope.conf.clone(), scope.bin_dir.to_owned());
+    // Calls of the plugin have a runtime of their own, which one in a runtime's thread may not.
+    let call = move || cni::collect(&conf, &keep, &bin_dir);
+    let collected = tokio::task::spawn_blocking(call).await.context("collect")?;
     collected.map_err(anyhow::Error::from).context("collect")?;
     Ok(Collected {
         attachments: stale.len(),
