@@ -1,13 +1,15 @@
 //! What the agents tell Prometheus, held against what happens.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::agent_pod;
 use crate::cluster::Cluster;
-use crate::exposition::Exposition;
 use crate::fixture::{Pods, on};
 use crate::network::{self, Network};
 use crate::node::Node;
+use crate::service::ask;
 use crate::wait::{seconds, wait_for};
 
 /// What an agent may have in RAM.
@@ -16,16 +18,18 @@ const MAX_MEMORY: f64 = 30e6;
 /// Echo requests, each of which is a packet to a peer.
 const PINGS: usize = 20;
 
+/// A port of the node's that the plugin chained behind beeline leads to a pod.
+const HOST_PORT: u16 = 18080;
+
 #[test]
-fn metrics_tell_of_traffic_and_calls_and_pods_and_peers() {
+fn metrics_tell_of_traffic_and_pods_and_peers() {
     on(Network::Agent, |lab| {
         let (cluster, pods) = lab.parts()?;
         network::wait_for_agent(cluster)?;
         for node in cluster.nodes() {
             as_status_says(node)?;
         }
-        packets_are_counted(cluster, pods)?;
-        calls_are_counted(cluster)
+        packets_are_counted(cluster, pods)
     });
 }
 
@@ -70,28 +74,39 @@ fn packets_are_counted(cluster: &Cluster, pods: &Pods) -> Result<()> {
     Ok(())
 }
 
-/// A pod comes and goes.
-fn calls_are_counted(cluster: &Cluster) -> Result<()> {
-    let (one, two) = (cluster.node(1), cluster.node(2));
-    let before = [agent_pod::scrape(one)?, agent_pod::scrape(two)?];
-    cluster.add_pod("counted", one)?;
-    let grown = |node: &Node, before: &Exposition, command: &str| -> Result<f64> {
-        let series = format!(
-            "beeline_cni_seconds_count{{network=\"pods\",command={command:?},result=\"ok\"}}"
-        );
-        Ok(agent_pod::scrape(node)?.count(&series) - before.count(&series))
-    };
-    let adds = grown(one, &before[0], "ADD")?;
-    ensure!(adds == 1.0, "{adds} ADDs");
-    as_status_says(one)?;
-    cluster.delete_pods(&["counted"])?;
-    // Kubelet has a sandbox stopped more than once.
-    wait_for("DEL counted", seconds(60), || {
-        let dels = grown(one, &before[0], "DEL")?;
-        ensure!(dels >= 1.0, "{dels} DELs");
-        Ok(())
-    })?;
-    let elsewhere = grown(two, &before[1], "ADD")?;
-    ensure!(elsewhere == 0.0, "{elsewhere} ADDs on the other node");
-    as_status_says(one)
+/// How often calls of a command have succeeded on a node.
+fn calls(node: &Node, command: &str) -> Result<f64> {
+    let series =
+        format!("beeline_cni_seconds_count{{network=\"pods\",command={command:?},result=\"ok\"}}");
+    Ok(agent_pod::scrape(node)?.count(&series))
+}
+
+#[test]
+fn a_host_port_is_served_to_all_nodes_and_calls_for_its_pod_are_counted() {
+    on(Network::Agent, |lab| {
+        let (cluster, pods) = lab.parts()?;
+        network::wait_for_agent(cluster)?;
+        let (one, two) = (cluster.node(1), cluster.node(2));
+        let before = [calls(one, "ADD")?, calls(one, "DEL")?, calls(two, "ADD")?];
+        let pod = cluster.add_pod_at("ported", one, HOST_PORT)?;
+        let at = SocketAddr::new(one.ip(), HOST_PORT);
+        for from in [two.namespace(), pods.c.namespace(), pods.a.namespace()] {
+            let seen = ask(from, at)?;
+            ensure!(seen == pod.name(), "{at}: {seen} answers");
+        }
+        let adds = [
+            calls(one, "ADD")? - before[0],
+            calls(two, "ADD")? - before[2],
+        ];
+        ensure!(adds == [1.0, 0.0], "{adds:?} ADDs on the nodes");
+        as_status_says(one)?;
+        cluster.delete_pods(&[pod.name()])?;
+        // Kubelet has a sandbox stopped more than once.
+        wait_for("DEL counted", seconds(60), || {
+            let dels = calls(one, "DEL")? - before[1];
+            ensure!(dels >= 1.0, "{dels} DELs");
+            Ok(())
+        })?;
+        as_status_says(one)
+    });
 }

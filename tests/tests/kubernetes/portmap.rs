@@ -1,6 +1,4 @@
-//! The plugin that is chained behind beeline, for ports of nodes.
-
-use std::net::SocketAddr;
+//! Nodes without a plugin that the manifest chains behind beeline.
 
 use anyhow::{Result, ensure};
 
@@ -10,26 +8,7 @@ use crate::fixture::on;
 use crate::members::NEAR;
 use crate::network::{self, Network};
 use crate::node::Node;
-use crate::service::ask;
 use crate::wait::{seconds, wait_for};
-
-const HOST_PORT: u16 = 18080;
-
-#[test]
-fn a_host_port_is_served_to_other_nodes_and_their_pods() {
-    on(Network::Agent, |lab| {
-        let (cluster, pods) = lab.parts()?;
-        network::wait_for_agent(cluster)?;
-        let (one, two) = (cluster.node(1), cluster.node(2));
-        cluster.add_pod_at("ported", one, HOST_PORT)?;
-        let at = SocketAddr::new(one.ip(), HOST_PORT);
-        for from in [two.namespace(), pods.c.namespace(), pods.a.namespace()] {
-            let seen = ask(from, at)?;
-            ensure!(seen == "ported", "{at}: {seen} answers");
-        }
-        cluster.delete_pods(&["ported"])
-    });
-}
 
 #[test]
 fn without_portmap_the_configuration_leaves_it_out_until_it_is_there() {
