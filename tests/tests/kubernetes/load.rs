@@ -1,19 +1,18 @@
 //! `beeline load` on nodes whose pods talk to each other.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use beeline_tests::traffic::connect;
+use beeline_tests::traffic::{accept, connect, listen};
 
-use crate::fixture::{on, settled};
+use crate::cluster::Cluster;
+use crate::fixture::{Pods, on, settled};
 use crate::network::{self, Network};
 use crate::node::PLUGIN;
-use crate::pod::Pod;
-use crate::service::ask;
 use crate::traffic;
 use crate::wait::{seconds, wait_for};
 
@@ -25,79 +24,73 @@ fn connections_over_a_service_and_direct_ones_survive_a_load_on_both_nodes() {
     on(Network::Agent, |lab| {
         let (cluster, pods) = lab.parts()?;
         network::wait_for_agent(cluster)?;
-        let service = cluster.expose(&pods.c)?;
-        wait_for("the Service", seconds(30), || {
-            ask(pods.a.namespace(), service.address)
-        })?;
-        let result = traffic::during(&[(&pods.a, &pods.c), (&pods.a, &pods.b)], || {
-            over_service(&pods.a, service.address, pods.c.name(), || {
-                let mut nodes = cluster.nodes().iter();
-                nodes.try_for_each(|node| node.run(&[PLUGIN, "load"]).map(drop))
-            })
-        });
+        let result = load(cluster, pods);
         let hidden = cluster.hide(&[&pods.c]);
         result.and(hidden)?;
         settled(cluster)
     });
 }
 
-/// Runs `change` while a pod asks over one connection through a Service, before and after it, too.
-fn over_service(
-    from: &Pod,
-    at: SocketAddr,
-    name: &str,
-    change: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let mut held = Held::open(from, at)?;
-    held.exchange(name)?;
-    let stop = AtomicBool::new(false);
-    let (changed, asked) = thread::scope(|scope| {
-        let asking = scope.spawn(|| -> Result<(Held, usize)> {
-            let mut exchanges = 0;
-            while !stop.load(Ordering::Relaxed) {
-                held.exchange(name)?;
-                exchanges += 1;
-                thread::sleep(PAUSE);
-            }
-            Ok((held, exchanges))
-        });
-        let changed = change();
-        stop.store(true, Ordering::Relaxed);
-        (changed, asking.join().expect("no panic"))
-    });
-    changed?;
-    let (mut held, exchanges) = asked.context("Service: long connection")?;
-    ensure!(exchanges > 0, "no exchange during the change");
-    (0..10).try_for_each(|_| held.exchange(name))
+/// Loads anew on both nodes, with one connection over a Service that leads to the other node, and all kinds of direct ones.
+fn load(cluster: &Cluster, pods: &Pods) -> Result<()> {
+    let Pods { a, b, c } = pods;
+    let listener = listen(c.namespace(), c.ip())?;
+    let service = cluster.expose_port(c, listener.local_addr()?.port())?;
+    let client = wait_for("the Service", seconds(60), || {
+        connect(a.namespace(), service.address)
+    })?;
+    let mut held = Held {
+        client,
+        server: accept(&listener)?,
+    };
+    held.exchange().context("Service: before")?;
+    traffic::during(&[(a, c), (a, b)], || {
+        held.during(|| {
+            let mut nodes = cluster.nodes().iter();
+            nodes.try_for_each(|node| node.run(&[PLUGIN, "load"]).map(drop))
+        })
+    })?;
+    (0..10).try_for_each(|_| held.exchange().context("Service: afterwards"))
 }
 
 /// A connection that is kept over many questions.
-struct Held(BufReader<TcpStream>);
+struct Held {
+    client: TcpStream,
+    server: TcpStream,
+}
 
 impl Held {
-    fn open(from: &Pod, at: SocketAddr) -> Result<Self> {
-        Ok(Self(BufReader::new(connect(from.namespace(), at)?)))
+    /// Asks and answers while something changes.
+    fn during(&mut self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        let stop = AtomicBool::new(false);
+        let (changed, exchanges) = thread::scope(|scope| {
+            let asking = scope.spawn(|| -> Result<usize> {
+                let mut exchanges = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let exchanged = self.exchange();
+                    exchanged.with_context(|| format!("after {exchanges} exchanges"))?;
+                    exchanges += 1;
+                    thread::sleep(PAUSE);
+                }
+                Ok(exchanges)
+            });
+            let changed = change();
+            stop.store(true, Ordering::Relaxed);
+            (changed, asking.join().expect("no panic"))
+        });
+        changed?;
+        let exchanges = exchanges.context("Service: during the change")?;
+        ensure!(exchanges > 0, "no exchange during the change");
+        Ok(())
     }
 
-    /// Asks who answers.
-    fn exchange(&mut self, name: &str) -> Result<()> {
-        let question = b"GET /hostname HTTP/1.1\r\nHost: service\r\n\r\n";
-        self.0.get_mut().write_all(question).context("ask")?;
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            self.0.read_line(&mut line).context("answer")?;
-            ensure!(!line.is_empty(), "closed");
-            if line.trim_end().is_empty() {
-                break;
-            }
-            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                length = Some(value.trim().parse()?);
-            }
-        }
-        let mut body = vec![0; length.context("no length")?];
-        self.0.read_exact(&mut body).context("answer")?;
-        ensure!(body == name.as_bytes(), "{body:?} is not {name}");
+    fn exchange(&mut self) -> Result<()> {
+        let mut byte = [0];
+        self.client.write_all(b"?").context("ask")?;
+        self.server.read_exact(&mut byte).context("question")?;
+        self.server.write_all(&byte).context("reply")?;
+        self.client.read_exact(&mut byte).context("answer")?;
+        ensure!(byte == *b"?", "{byte:?}");
         Ok(())
     }
 }
