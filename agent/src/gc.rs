@@ -60,14 +60,11 @@ pub(crate) async fn run(scope: &Scope<'_>) -> Result<Collected> {
     for id in stale.iter().chain(&orphaned) {
         tracing::info!("attachment {id}: unknown to the runtime, collecting what is left of it");
     }
-    let known = attachments
-        .iter()
-        .map(id_of)
-        .chain(owners.into_iter().map(|(id, _)| id));
-    let keep: Vec<AttachmentId> = known
-        .filter(|id| !stale.contains(id) && !orphaned.contains(id))
-        .collect();
-    let collected = cni::collect(scope.conf, &keep, scope.bin_dir);
+    let gone: Vec<AttachmentId> = stale.iter().chain(&orphaned).cloned().collect();
+    let (conf, bin_dir) = (scope.conf.clone(), scope.bin_dir.to_owned());
+    // Calls of the plugin have a runtime of their own, which one in a runtime's thread may not.
+    let call = move || cni::collect(&conf, &gone, &bin_dir);
+    let collected = tokio::task::spawn_blocking(call).await.context("collect")?;
     collected.map_err(anyhow::Error::from).context("collect")?;
     Ok(Collected {
         attachments: stale.len(),

@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Command, Env, NetConf, Version, call::Call, del::detach, json::VALID_ATTACHMENTS};
+use super::{
+    Command, Env, NetConf,
+    call::Call,
+    del::{del, detach},
+};
 use crate::{
     ipam::{AttachmentId, host_local},
     net::with_netlink,
@@ -48,23 +52,31 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
     Err(first.into())
 }
 
-/// What GC would do for a runtime that knows the attachments `keep`, of the network that `conf` is beeline's part of. `path`
-/// is where other plugins are.
-pub fn collect(conf: &Value, keep: &[AttachmentId], path: &Path) -> super::Result<()> {
-    let mut conf = conf.clone();
-    // The first version that has GC.
-    conf["cniVersion"] = Version::V1_1_0.as_str().into();
-    let attachments = keep
-        .iter()
-        .map(|id| json!({"containerID": id.container_id, "ifname": id.ifname}));
-    conf[VALID_ATTACHMENTS] = attachments.collect();
-    let env = Env::parse(|name| match name {
-        "CNI_COMMAND" => Some(Command::Gc.as_str().into()),
-        "CNI_PATH" => Some(path.into()),
-        _ => None,
-    })?;
-    let conf = NetConf::parse(conf.to_string().into(), Command::Gc)?;
-    gc(&Call { env, conf })
+/// What DEL would do for each of these attachments, of the network that `conf` is beeline's part of. `path` is where other
+/// plugins are.
+///
+/// Unlike GC this names what goes, not what stays: pods that come meanwhile are safe. Goes on after a failure, and reports
+/// the first; the others it logs.
+pub fn collect(conf: &Value, gone: &[AttachmentId], path: &Path) -> super::Result<()> {
+    let conf = NetConf::parse(conf.to_string().into(), Command::Del)?;
+    let mut failures = gone.iter().filter_map(|id| {
+        let env = Env::parse(|name| match name {
+            "CNI_COMMAND" => Some(Command::Del.as_str().into()),
+            "CNI_CONTAINERID" => Some((&*id.container_id).into()),
+            "CNI_IFNAME" => Some((&*id.ifname).into()),
+            "CNI_PATH" => Some(path.into()),
+            _ => None,
+        });
+        let conf = conf.clone();
+        env.and_then(|env| del(&Call { env, conf })).err()
+    });
+    let Some(first) = failures.next() else {
+        return Ok(());
+    };
+    for other in failures {
+        tracing::warn!("collect: {:#}", anyhow::Error::from(other));
+    }
+    Err(first)
 }
 
 fn collect_addresses(call: &Call, valid: &[AttachmentId]) -> Result<()> {

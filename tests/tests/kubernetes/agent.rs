@@ -3,18 +3,22 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use beeline_tests::process;
 use nix::unistd::Pid;
 
+use crate::agent_pod;
 use crate::cluster::Cluster;
 use crate::fixture::{on, settled};
-use crate::network::{self, AGENT_PODS, Network};
-use crate::node::Node;
+use crate::members;
+use crate::network::{self, Network};
 use crate::pod::PORT;
 use crate::service::ask;
 use crate::traffic;
 use crate::wait::{seconds, wait_for};
+
+/// When the agent's process started.
+const STARTED: &str = "process_start_time_seconds";
 
 #[test]
 fn nodes_are_ready_after_apply_and_pods_reach_each_other_directly() {
@@ -75,26 +79,48 @@ fn traffic_goes_on_when_the_agent_is_killed_and_it_comes_back() {
         network::wait_for_agent(cluster)?;
         traffic::during(&[(&pods.a, &pods.c), (&pods.a, &pods.b)], || {
             let node = cluster.node(1);
-            let (before, process) = container(cluster, node)?;
+            let (before, process) = agent_pod::container(cluster, node)?;
             process::end(Pid::from_raw(process.try_into()?))?;
+            members::set_unavailable(cluster, node)?;
             wait_for("another container of the agent", seconds(60), || {
-                let (now, _) = container(cluster, node)?;
+                let (now, _) = agent_pod::container(cluster, node)?;
                 ensure!(now != before, "{now}");
                 Ok(())
             })?;
-            network::wait_for_agent(cluster)
+            network::wait_for_agent(cluster)?;
+            members::wait_until_available(cluster, node)
         })?;
         settled(cluster)
     });
 }
 
-/// The agent's container on a node that runs, and its process.
-fn container(cluster: &Cluster, node: &Node) -> Result<(String, u32)> {
-    let field = format!("spec.nodeName={}", node.name());
-    let arguments = [&["pods", "--field-selector", &field], &AGENT_PODS[..]].concat();
-    let found = cluster.get(&arguments)?;
-    let status = &found["items"][0]["status"]["containerStatuses"][0];
-    ensure!(status["state"]["running"].is_object(), "{status}");
-    let id = status["containerID"].as_str().context("no container")?;
-    Ok((id.to_owned(), node.process(id)?))
+#[test]
+fn an_agent_that_starts_without_the_api_server_resumes_and_follows_once_it_is_back() {
+    on(Network::Agent, |lab| {
+        let (cluster, pods) = lab.parts()?;
+        network::wait_for_agent(cluster)?;
+        let node = cluster.node(2);
+        let known = node.status()?["peers"].clone();
+        let (_, process) = agent_pod::container(cluster, node)?;
+        let started = agent_pod::scrape(node)?.value(STARTED)?;
+        traffic::during(&[(&pods.a, &pods.c), (&pods.a, &pods.b)], || {
+            cluster.stop("apiserver")?;
+            process::end(Pid::from_raw(process.try_into()?))?;
+            wait_for("a new agent is ready", seconds(120), || {
+                let now = agent_pod::scrape(node)?;
+                ensure!(now.value(STARTED)? != started, "the old one still serves");
+                let up = now.value("beeline_backend_up")?;
+                ensure!(up == 0.0, "it reaches the server: {up}");
+                let ready = network::agent(node, "/readyz")?;
+                ensure!(ready.contains(" 200 "), "{ready}");
+                Ok(())
+            })?;
+            let resumed = node.status()?["peers"].clone();
+            ensure!(resumed == known, "{resumed}, and before {known}");
+            cluster.start_missing()?;
+            members::comes_and_goes(cluster, &members::NEAR)
+        })?;
+        cluster.wait_until_ready()?;
+        network::wait_for_agent(cluster)
+    });
 }

@@ -110,17 +110,19 @@ impl Cluster {
 
     /// Applies a manifest.
     pub(crate) fn apply(&self, manifest: &Value) -> Result<()> {
+        self.kubectl_with(&["apply", "-f", "-"], manifest).map(drop)
+    }
+
+    /// Runs kubectl as admin, which reads an object.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], object: &Value) -> Result<String> {
         let mut command = self.scripts.command("kc");
-        let output = exec::output(
-            command.args(["apply", "-f", "-"]),
-            manifest.to_string().as_bytes(),
-        )?;
+        let output = exec::output(command.args(arguments), object.to_string().as_bytes())?;
         ensure!(
             output.status.success(),
-            "apply {manifest}: {}",
+            "{arguments:?} {object}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Kills a component, such as `apiserver` or `kubelet1`, as a crash would.

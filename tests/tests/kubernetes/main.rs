@@ -6,7 +6,9 @@
 //!
 //! One cluster serves all tests, one after the other; it goes with this process, however that ends.
 
+mod agent_pod;
 mod cluster;
+mod exposition;
 mod fixture;
 mod guardian;
 mod logs;
@@ -21,7 +23,13 @@ mod wait;
 
 mod agent;
 mod dual_stack;
+mod gc;
+mod load;
+mod members;
+mod metrics;
 mod nodes;
+mod portmap;
+mod rbac;
 mod reach;
 mod rollout;
 mod static_peers;

@@ -29,20 +29,31 @@ impl Cluster {
     pub(crate) fn add_pods<const N: usize>(&self, wanted: [(&str, &Node); N]) -> Result<[Pod; N]> {
         let items: Vec<Value> = wanted.iter().map(|(name, on)| manifest(name, on)).collect();
         self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}))?;
-        let mut ready = Vec::new();
-        for (name, on) in wanted {
-            let pod = wait_for(&format!("pod {name}"), seconds(60), || self.open(name, on))?;
-            let serves = || service::ask(on.namespace(), SocketAddr::new(pod.ip(), PORT));
-            wait_for(&format!("pod {name} serves"), seconds(10), serves)?;
-            ready.push(pod);
-        }
+        let ready = wanted.map(|(name, on)| self.wait_for_pod(name, on));
+        let ready: Vec<Pod> = ready.into_iter().collect::<Result<_>>()?;
         ready.try_into().ok().context("pods: count")
+    }
+
+    fn wait_for_pod(&self, name: &str, on: &Node) -> Result<Pod> {
+        let pod = wait_for(&format!("pod {name}"), seconds(60), || self.open(name, on))?;
+        let serves = || service::ask(on.namespace(), SocketAddr::new(pod.ip(), PORT));
+        wait_for(&format!("pod {name} serves"), seconds(10), serves)?;
+        Ok(pod)
     }
 
     /// Makes one pod.
     pub(crate) fn add_pod(&self, name: &str, on: &Node) -> Result<Pod> {
         let [pod] = self.add_pods([(name, on)])?;
         Ok(pod)
+    }
+
+    /// Makes one pod that serves at a port of its node's, too.
+    pub(crate) fn add_pod_at(&self, name: &str, on: &Node, host_port: u16) -> Result<Pod> {
+        let mut pod = manifest(name, on);
+        let ports = json!([{"containerPort": PORT, "hostPort": host_port}]);
+        pod["spec"]["containers"][0]["ports"] = ports;
+        self.apply(&pod)?;
+        self.wait_for_pod(name, on)
     }
 
     /// Deletes pods and waits until their containers are gone, too.

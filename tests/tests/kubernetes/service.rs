@@ -22,6 +22,11 @@ pub(crate) struct Service {
 impl Cluster {
     /// Makes a Service of a pod's, named after it.
     pub(crate) fn expose(&self, pod: &Pod) -> Result<Service> {
+        self.expose_port(pod, PORT)
+    }
+
+    /// The same of what listens at a port of the pod's.
+    pub(crate) fn expose_port(&self, pod: &Pod, port: u16) -> Result<Service> {
         let name = pod.name();
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Service",
@@ -29,7 +34,7 @@ impl Cluster {
             "spec": {
                 "type": "NodePort",
                 "selector": {"app": name},
-                "ports": [{"port": 80, "targetPort": PORT}],
+                "ports": [{"port": 80, "targetPort": port}],
             },
         }))?;
         let object = self.get(&["service", name])?;

@@ -17,7 +17,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::node::Node;
 use super::{Event, Events};
@@ -29,7 +29,7 @@ const PAGE: u32 = 50;
 /// How often to try whether the API server is back.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Tells of the cluster's nodes until nobody listens any more. Once the node is ready for pods, as `ready` says, the
+/// Tells of the cluster's nodes until nobody listens any more. While the node is ready for pods, as `ready` says, the
 /// cluster is told so.
 ///
 /// # Errors
@@ -43,9 +43,15 @@ pub(crate) async fn run(
     let client = client(options.kubeconfig.as_deref()).await?;
     let nodes: Api<Node> = Api::all(client.clone());
     let own = &*options.daemon.node_name;
+    let unavailable = Notify::new();
+    let look = |node: &Node| {
+        if node.name() == own && node.network_unavailable() == Some("True") {
+            unavailable.notify_one();
+        }
+    };
     tokio::select! {
-        ended = follow(&nodes, &events) => ended,
-        ended = announce(&nodes, own, ready) => ended,
+        ended = follow(&nodes, look, &events) => ended,
+        ended = announce(&nodes, own, ready, &unavailable) => ended,
         ended = daemon_set::follow(client, options.daemon_set.as_deref(), &events) => ended,
     }
 }
@@ -64,10 +70,16 @@ async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
     Client::try_from(config).context("kubernetes: client")
 }
 
-/// Follows all nodes, over interruptions.
-async fn follow(api: &Api<Node>, events: &Events) -> Result<()> {
+/// Follows all nodes, over interruptions, and shows each to `look`.
+async fn follow(api: &Api<Node>, look: impl Fn(&Node), events: &Events) -> Result<()> {
     let config = watcher::Config::default().page_size(PAGE);
-    let mut told = pin!(tell(watcher(api.clone(), config).default_backoff()));
+    let watch = watcher(api.clone(), config).default_backoff();
+    let watch = watch.inspect_ok(|event| {
+        if let watcher::Event::InitApply(node) | watcher::Event::Apply(node) = event {
+            look(node);
+        }
+    });
+    let mut told = pin!(tell(watch));
     while let Some(event) = told.next().await {
         let lost = matches!(event, Event::Lost(_));
         if events.send(event).await.is_err() {
@@ -116,20 +128,30 @@ fn tell(
         })
 }
 
-/// Clears the node's condition `NetworkUnavailable` each time that the node becomes ready. Some clouds' nodes start with
-/// it, and get no pods until it is cleared.
-async fn announce(api: &Api<Node>, own: &str, mut ready: watch::Receiver<bool>) -> Result<()> {
+/// Clears the node's condition `NetworkUnavailable` when the node becomes ready, and whenever somebody sets it while the node
+/// is. Some clouds' nodes start with it, or get it late, and have no pods until it is cleared.
+async fn announce(
+    api: &Api<Node>,
+    own: &str,
+    mut ready: watch::Receiver<bool>,
+    unavailable: &Notify,
+) -> Result<()> {
     loop {
         // The sender lives as long as the agent.
         if ready.wait_for(|ready| *ready).await.is_err() {
             return Ok(());
         }
-        while let Err(error) = clear(api, own).await {
+        if let Err(error) = clear(api, own).await {
             tracing::warn!("node {own}: condition NetworkUnavailable: {error:#}");
-            tokio::time::sleep(RETRY).await;
+            unavailable.notify_one();
         }
-        if ready.wait_for(|ready| !*ready).await.is_err() {
-            return Ok(());
+        // Whoever sets it again and again must not keep the API server busy.
+        tokio::time::sleep(RETRY).await;
+        tokio::select! {
+            () = unavailable.notified() => {}
+            unready = ready.wait_for(|ready| !*ready) => if unready.is_err() {
+                return Ok(());
+            }
         }
     }
 }
