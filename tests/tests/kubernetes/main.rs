@@ -17,7 +17,6 @@ mod paths;
 mod pod;
 mod service;
 mod traffic;
-mod wait;
 
 mod agent;
 mod dual_stack;
@@ -26,3 +25,5 @@ mod reach;
 mod rollout;
 mod static_peers;
 mod uninstall;
+
+use beeline_tests::wait;
