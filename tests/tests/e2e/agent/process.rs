@@ -183,31 +183,15 @@ impl Agent {
         assert!(repairs.is_empty(), "{repairs:?}\n{}", self.log());
     }
 
-    /// Its children that have ended, and that it does not care for.
-    pub(super) fn zombies(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            // A thread may have ended meanwhile.
-            let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-            for child in children.split_whitespace() {
-                let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-                if stat.contains(") Z ") {
-                    found.push(stat);
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Kills it, as the kernel does that has no memory left.
     pub(super) fn kill(mut self) {
         self.process.kill().expect("kill");
         self.process.wait().expect("wait");
     }
 
-    /// Ends it as its supervisor does; it must end well.
+    /// Ends it as its supervisor does; it must end well. Returns what was logged.
     #[track_caller]
-    pub(super) fn stop(mut self) {
+    pub(super) fn stop(mut self) -> String {
         let pid = Pid::from_raw(self.process.id().cast_signed());
         kill(pid, Signal::SIGTERM).expect("SIGTERM");
         let status = wait_for("the agent's end", seconds(60), || {
@@ -215,6 +199,7 @@ impl Agent {
         });
         let status = status.unwrap_or_else(|error| panic!("{error:#}"));
         assert!(status.success(), "{status}: {}", self.log());
+        self.log()
     }
 }
 
