@@ -125,6 +125,7 @@ pub struct Topology {
     nodes: Vec<Arc<Node>>,
     outside: Namespace,
     switch: Namespace,
+    underlay: Underlay,
 }
 
 impl Topology {
@@ -161,6 +162,7 @@ impl Topology {
             nodes,
             outside,
             switch,
+            underlay: spec.underlay,
         };
         let wiring = Wiring {
             plan: &plan,
@@ -202,6 +204,11 @@ impl Topology {
     /// The namespace with the switch, or that is the router.
     pub fn switch(&self) -> &Namespace {
         &self.switch
+    }
+
+    /// What is between its nodes.
+    pub fn underlay(&self) -> Underlay {
+        self.underlay
     }
 
     /// Leaves everything in place for somebody to look around; [`sweep::demo`] removes it.

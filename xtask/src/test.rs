@@ -158,6 +158,7 @@ fn netns(tests: &mut Tests) -> Result<()> {
         packages::BENCH,
         packages::TEST,
         packages::RUNTIME,
+        packages::ETCD,
         packages::BUILD_TESTS,
         packages::BUILD_AGENT,
     ])?;

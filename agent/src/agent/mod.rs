@@ -8,12 +8,14 @@ mod report;
 mod watcher;
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use beeline::{
+    child,
     cni::{self, NetConf},
     net::Netlink,
     node::{
@@ -129,23 +131,15 @@ impl Agent<'_> {
             lock: None,
             calls: None,
         };
-        self.resume(&mut state).await;
-        let mut beat = interval(BEAT);
-        let mut resync = interval(self.options.resync);
-        let mut gc = interval(GC.min(self.options.gc_age));
-        loop {
-            self.health.beat();
-            tokio::select! {
-                event = events.recv() => {
-                    let event = event.context("the backend has ended")?;
-                    self.take(&mut state, event);
-                }
-                () = wait(state.due) => self.round(&mut state).await,
-                _ = resync.tick() => self.resync(&mut state).await,
-                _ = gc.tick() => self.collect(&state).await,
-                _ = beat.tick() => {}
-                () = signals.next() => break,
-            }
+        tokio::select! {
+            biased;
+            // Whatever is half done: the next agent does it all again, as after a kill.
+            () = signals.next() => {}
+            ended = self.keep(&mut state, &mut events) => return ended.map(|never| match never {}),
+        }
+        // Whether the node is to be left may be among what is not read yet.
+        while let Ok(event) = events.try_recv() {
+            self.take(&mut state, event);
         }
         if let Some(calls) = state.calls.take() {
             // Its socket goes with it.
@@ -156,6 +150,28 @@ impl Agent<'_> {
             true => End::Uninstalled,
             false => End::Replaced,
         })
+    }
+
+    /// Keeps the node as the cluster wants it, for good.
+    async fn keep(
+        &self,
+        state: &mut State,
+        events: &mut mpsc::Receiver<Event>,
+    ) -> Result<Infallible> {
+        self.resume(state).await;
+        let mut beat = interval(BEAT);
+        let mut resync = interval(self.options.resync);
+        let mut gc = interval(GC.min(self.options.gc_age));
+        loop {
+            self.health.beat();
+            tokio::select! {
+                event = events.recv() => self.take(state, event.context("the backend has ended")?),
+                () = wait(state.due) => self.round(state).await,
+                _ = resync.tick() => self.resync(state).await,
+                _ = gc.tick() => self.collect(state).await,
+                _ = beat.tick() => child::reap(),
+            }
+        }
     }
 
     /// Brings the node up as it was before, if it was: the backend may not be reached for long.

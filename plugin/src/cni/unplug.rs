@@ -37,6 +37,8 @@ async fn wait(name: &str, mut child: Child) {
     while is_visible(name) && matches!(child.try_wait(), Ok(None)) {
         tokio::time::sleep(LOOK).await;
     }
+    // The kernel is not done with it.
+    child::leave(child);
 }
 
 /// Whether there is such an interface. Asks by an ioctl, which waits for nobody (SIOCGIFINDEX takes no RTNL).

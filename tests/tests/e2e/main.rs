@@ -3,6 +3,7 @@
 //! They need root. `BEELINE_BIN` names the plugin; by default it is the workspace's release build.
 
 mod adopt;
+mod agent;
 mod bridge;
 mod call;
 mod chain;

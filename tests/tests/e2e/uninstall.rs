@@ -13,25 +13,16 @@ use beeline_tests::snapshot::Snapshot;
 use beeline_tests::sweep;
 use serde_json::json;
 
+use crate::agent::process as agent;
 use crate::fixture::{configure, fast_nodes, fast_pair};
 use beeline_tests::plan::Families;
-
-/// The agent; `cargo xtask test` builds it.
-fn agent() -> PathBuf {
-    let built = || {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .with_file_name("target")
-            .join("release/beeline-agent")
-    };
-    std::env::var_os("BEELINE_AGENT_BIN").map_or_else(built, PathBuf::from)
-}
 
 fn bin_dir(node: &Node) -> PathBuf {
     node.directory().join("opt-cni-bin")
 }
 
 fn run(node: &Node, arguments: &[&str]) -> Output {
-    let mut command = node.netns().command(agent());
+    let mut command = node.netns().command(agent::binary());
     command.args(arguments).arg("--bin-dir").arg(bin_dir(node));
     exec::output(&mut command, b"").expect("the agent; `cargo xtask build` builds it")
 }
@@ -64,7 +55,7 @@ fn keep_template(node: &Node) {
 }
 
 /// Has the node forward, as a gateway does.
-fn forward(node: &Node) {
+pub(crate) fn forward(node: &Node) {
     for family in node.pod_cidrs() {
         let family = if family.is_ipv4() { "ipv4" } else { "ipv6" };
         let script = format!("echo 1 >/proc/sys/net/{family}/conf/all/forwarding");

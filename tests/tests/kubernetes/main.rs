@@ -19,7 +19,6 @@ mod paths;
 mod pod;
 mod service;
 mod traffic;
-mod wait;
 
 mod agent;
 mod dual_stack;
@@ -34,3 +33,5 @@ mod reach;
 mod rollout;
 mod static_peers;
 mod uninstall;
+
+use beeline_tests::wait;

@@ -51,7 +51,7 @@ pub fn ensure(store: &Store) -> Result<()> {
         "--store".as_ref(),
         store.root().as_os_str(),
     ])
-    .map(drop)
+    .map(child::leave)
 }
 
 /// Why nobody could watch now: the user's instances of inotify may be used up.

@@ -2,12 +2,12 @@
 
 use std::{net::Ipv4Addr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use beeline_tests::etcd::{Cluster, Host};
 use etcd_client::{CompactionOptions, Txn, TxnOp};
 use tokio::task::JoinSet;
 
 use super::{
     super::connect::{Endpoint, Tls},
-    cluster::{Cluster, Host},
     node::{Node, Spec, within},
 };
 

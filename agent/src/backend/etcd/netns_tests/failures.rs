@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    cluster::Cluster,
-    node::{Node, Spec},
-};
+use beeline_tests::etcd::Cluster;
+
+use super::node::{Node, Spec};
 
 /// Nodes whose names begin the search for a member at the first, second and third of three.
 const AT: [&str; 3] = ["c", "a", "b"];

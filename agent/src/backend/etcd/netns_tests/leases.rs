@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{
-    cluster::Cluster,
-    node::{Node, Spec, release_node},
-};
+use beeline_tests::etcd::Cluster;
+
+use super::node::{Node, Spec, release_node};
 
 #[test]
 fn three_nodes_get_different_subnets_of_each_family_and_tell_each_other() {

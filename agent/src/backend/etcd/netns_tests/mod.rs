@@ -2,11 +2,9 @@
 //!
 //! They need root, etcd and etcdctl; `cargo xtask test` installs these.
 
-mod cluster;
 mod crowds;
 mod failures;
 mod leases;
 mod names;
 mod node;
-mod pki;
 mod tls;

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    cluster::Cluster,
-    node::{Node, Spec, release_node},
-};
+use beeline_tests::etcd::Cluster;
+
+use super::node::{Node, Spec, release_node};
 
 #[test]
 fn a_node_with_other_cluster_cidrs_is_refused_and_both_are_named() {

@@ -13,14 +13,12 @@ use std::{
 };
 
 use anyhow::Result;
+use beeline_tests::etcd::{Cluster, Host, PATIENCE};
 use clap::Parser as _;
 use ipnetwork::IpNetwork;
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{
-    super::{release, run},
-    cluster::{Cluster, Host, PATIENCE},
-};
+use super::super::{release, run};
 use crate::{
     backend::{Event, Member},
     options::{Etcd, Options, Verb},

@@ -2,11 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{
-    cluster::Cluster,
-    node::{Node, Spec},
-    pki::Pki,
-};
+use beeline_tests::etcd::{Cluster, Pki};
+
+use super::node::{Node, Spec};
 
 fn with(spec: Spec, option: &str, path: PathBuf) -> Spec {
     spec.with(option, path.to_str().unwrap())

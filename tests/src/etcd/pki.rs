@@ -6,17 +6,19 @@ use std::{
     process::Command,
 };
 
-use beeline_tests::exec;
 use tempfile::TempDir;
 
+use crate::exec;
+
 /// An authority, and certificates that it has signed.
-pub(super) struct Pki {
+#[derive(Debug)]
+pub struct Pki {
     folder: TempDir,
 }
 
 impl Pki {
     /// A new authority of this name.
-    pub(super) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Self { folder };
         let mut arguments = request("ca", "-x509", name);
@@ -31,7 +33,7 @@ impl Pki {
     }
 
     /// Signs a certificate for these addresses.
-    pub(super) fn sign(&self, name: &str, addresses: &[&str]) {
+    pub fn sign(&self, name: &str, addresses: &[&str]) {
         self.openssl(&request(name, "-new", name));
         let names: Vec<_> = addresses
             .iter()
@@ -59,15 +61,18 @@ impl Pki {
         Path::new(self.folder.path()).join(name)
     }
 
-    pub(super) fn ca(&self) -> PathBuf {
+    /// The authority's own certificate.
+    pub fn ca(&self) -> PathBuf {
         self.cert("ca")
     }
 
-    pub(super) fn cert(&self, name: &str) -> PathBuf {
+    /// The certificate of a name.
+    pub fn cert(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.crt"))
     }
 
-    pub(super) fn key(&self, name: &str) -> PathBuf {
+    /// The key of a certificate.
+    pub fn key(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.key"))
     }
 }

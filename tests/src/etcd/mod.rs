@@ -1,4 +1,7 @@
-//! An etcd of one or three members, each in a namespace of its own, and hosts on the same switch.
+//! An etcd of one or three members, each in a namespace of its own, and hosts on the same switch; for tests, which panic
+//! where it does not come up. It needs etcd and etcdctl, and openssl for certificates.
+
+mod pki;
 
 use std::{
     fs::File,
@@ -13,55 +16,61 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use beeline_tests::{
+use crate::{
     exec,
     netns::{Ipv6, Namespace},
+    plan::Underlay,
     sweep,
-    topology::unique_prefix,
+    topology::{Topology, unique_prefix},
 };
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::pki::Pki;
+pub use self::pki::Pki;
 
 /// Far longer than anything here takes on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 static SWEPT: Once = Once::new();
 
 /// Anything on the switch: a namespace with an address.
-pub(super) struct Host {
-    pub(super) netns: Namespace,
+#[derive(Debug)]
+pub struct Host {
+    /// Its namespace.
+    pub netns: Namespace,
     port: String,
     address: String,
 }
 
 /// A member of the etcd; its data stays when it is killed.
+#[derive(Debug)]
 struct Member {
     host: Host,
     process: Option<Child>,
 }
 
 /// An etcd; on drop all of it goes.
-pub(super) struct Cluster {
+#[derive(Debug)]
+pub struct Cluster {
     members: Vec<Member>,
     switch: Namespace,
     prefix: String,
     hosts: AtomicU8,
-    pub(super) pki: Option<Pki>,
+    /// What certificates come from, where TLS is spoken.
+    pub pki: Option<Pki>,
     /// In memory, as etcd waits for disks.
     folder: TempDir,
 }
 
 impl Cluster {
     /// Starts as many members, and waits until they have a leader.
-    pub(super) fn start(members: u8) -> Self {
+    pub fn start(members: u8) -> Self {
         Self::start_with(members, None)
     }
 
     /// The same, speaking TLS with clients that have certificates, if there is an authority.
-    pub(super) fn start_with(members: u8, pki: Option<Pki>) -> Self {
+    pub fn start_with(members: u8, pki: Option<Pki>) -> Self {
         SWEPT.call_once(|| drop(sweep::dead_owners()));
         let prefix = unique_prefix();
         let switch = Namespace::create(&format!("{prefix}-switch"), Ipv6::Disabled).unwrap();
@@ -92,7 +101,7 @@ impl Cluster {
     }
 
     /// A new host on the switch.
-    pub(super) fn host(&self) -> Host {
+    pub fn host(&self) -> Host {
         let index = self.hosts.fetch_add(1, Ordering::Relaxed);
         self.connect(&format!("host{index}"), 100 + index)
     }
@@ -120,8 +129,34 @@ impl Cluster {
         }
     }
 
+    /// Has the nodes of a topology reach the members: by a cable between the switches, or by one more subnet of the router.
+    pub fn join(&self, topology: &Topology) -> Result<()> {
+        let middle = topology.switch();
+        let cable = format!(
+            "link add cable type veth peer name etcd netns {}",
+            middle.name()
+        );
+        let cable = [cable, "link set cable master switch up".to_owned()];
+        exec::ip_batch(&self.switch, &cable)?;
+        let mut members = self.members.iter().map(|member| &member.host.netns);
+        let mut nodes = topology.nodes().iter().map(|node| node.netns());
+        let add = |netns, route: &str| exec::ip_batch(netns, &[format!("route add {route}")]);
+        match topology.underlay() {
+            Underlay::Switch => {
+                exec::ip_batch(middle, &["link set etcd master switch up".to_owned()])?;
+                members.try_for_each(|m| add(m, "192.168.1.0/24 dev eth0"))?;
+                nodes.try_for_each(|node| add(node, "10.99.0.0/24 dev eth0"))
+            }
+            Underlay::Router => {
+                let port = ["link set etcd up", "address add 10.99.0.254/24 dev etcd"];
+                exec::ip_batch(middle, &port.map(str::to_owned))?;
+                members.try_for_each(|m| add(m, "192.168.0.0/16 via 10.99.0.254"))
+            }
+        }
+    }
+
     /// A place for files that goes with the cluster.
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -130,7 +165,7 @@ impl Cluster {
     }
 
     /// Where clients reach a member.
-    pub(super) fn endpoint(&self, index: usize) -> String {
+    pub fn endpoint(&self, index: usize) -> String {
         format!(
             "{}://{}:2379",
             self.scheme(),
@@ -139,7 +174,7 @@ impl Cluster {
     }
 
     /// Where clients reach all members, as an option has it.
-    pub(super) fn endpoints(&self) -> String {
+    pub fn endpoints(&self) -> String {
         let endpoints: Vec<_> = (0..self.members.len())
             .map(|index| self.endpoint(index))
             .collect();
@@ -147,7 +182,7 @@ impl Cluster {
     }
 
     /// Kills a member.
-    pub(super) fn kill(&mut self, index: usize) {
+    pub fn kill(&mut self, index: usize) {
         let mut process = self.members[index].process.take().expect("it runs");
         process.kill().unwrap();
         assert_eq!(
@@ -158,7 +193,7 @@ impl Cluster {
     }
 
     /// Starts a member that does not run, with the data that it had.
-    pub(super) fn revive(&mut self, index: usize) {
+    pub fn revive(&mut self, index: usize) {
         let peer = |member: &Member| format!("http://{}:2380", member.host.address);
         let name = |index: usize| format!("etcd{index}");
         let initial = self.members.iter().enumerate();
@@ -208,7 +243,7 @@ impl Cluster {
     }
 
     /// Runs `etcdctl` on a member; returns what it says.
-    pub(super) fn etcdctl(&self, index: usize, arguments: &[&str]) -> Result<String> {
+    pub fn etcdctl(&self, index: usize, arguments: &[&str]) -> Result<String> {
         let mut command: Command = self.members[index].host.netns.command("etcdctl");
         command
             .env("ETCDCTL_API", "3")
@@ -226,7 +261,7 @@ impl Cluster {
     }
 
     /// The member that leads, waiting until there is one that all living members follow.
-    pub(super) fn leader(&self) -> usize {
+    pub fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.find_leader() {
@@ -267,17 +302,17 @@ impl Cluster {
     }
 
     /// Takes a host off the switch, as a pulled cable does.
-    pub(super) fn cut(&self, host: &Host) {
+    pub fn cut(&self, host: &Host) {
         exec::ip_batch(&self.switch, &[format!("link set {} down", host.port)]).unwrap();
     }
 
     /// Undoes [`Self::cut`].
-    pub(super) fn heal(&self, host: &Host) {
+    pub fn heal(&self, host: &Host) {
         exec::ip_batch(&self.switch, &[format!("link set {} up", host.port)]).unwrap();
     }
 
     /// Parts a member from the other members; clients still reach it.
-    pub(super) fn part(&self, index: usize) {
+    pub fn part(&self, index: usize) {
         let others = self
             .members
             .iter()
@@ -297,7 +332,7 @@ impl Cluster {
     }
 
     /// Undoes [`Self::part`].
-    pub(super) fn rejoin(&self, index: usize) {
+    pub fn rejoin(&self, index: usize) {
         exec::nft(&self.members[index].host.netns, "delete table ip parted").unwrap();
     }
 }

@@ -9,11 +9,7 @@ use anyhow::{Context, Result};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Looks until `look` succeeds, whose error says what is seen meanwhile.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    within: Duration,
-    mut look: impl FnMut() -> Result<T>,
-) -> Result<T> {
+pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {
         let seen = look();
@@ -25,7 +21,7 @@ pub(crate) fn wait_for<T>(
 }
 
 /// So many seconds.
-pub(crate) const fn seconds(count: u64) -> Duration {
+pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 

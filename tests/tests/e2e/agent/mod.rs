@@ -1,0 +1,14 @@
+//! The agent with a real etcd of three members, each in a namespace of its own: nodes from nothing to gone again.
+//!
+//! They need etcd and etcdctl; `BEELINE_AGENT_BIN` names the agent, by default it is the workspace's release build.
+
+mod drift;
+mod dual_stack;
+mod failures;
+mod join;
+mod lab;
+mod leave;
+mod overlay;
+pub(crate) mod process;
+mod takeover;
+mod template;
