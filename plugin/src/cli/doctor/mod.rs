@@ -5,6 +5,8 @@
 
 mod addresses;
 mod binaries;
+mod cluster;
+mod cluster_problems;
 mod conflists;
 mod finding;
 mod kernel;
@@ -27,6 +29,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use ipnetwork::IpNetwork;
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
@@ -42,7 +45,7 @@ use crate::{
         config::{DEFAULT_BPFFS, DEFAULT_STATE_DIR},
     },
     net::with_netlink,
-    node::{Plan, Record, Store, survey::Kernel},
+    node::{Plan, Record, Store, Whole, survey::Kernel},
 };
 
 const DEFAULT_CONF_DIR: &str = "/etc/cni/net.d";
@@ -58,6 +61,9 @@ pub(super) struct Options {
     /// Where the runtime looks for plugins
     #[arg(long, default_value = "/opt/cni/bin")]
     bin_dir: PathBuf,
+    /// Where an agent has its template, which is looked at if it is there
+    #[arg(long, default_value = "/etc/beeline/beeline.conflist")]
+    template: PathBuf,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -85,6 +91,11 @@ struct Networks {
     set_up: Vec<(Store, Record)>,
     configured: Vec<Configured>,
     files: Vec<File>,
+    /// The agent's template, if it can be read.
+    template: Option<File>,
+    programs: Programs,
+    /// The type by which configurations name this plugin.
+    own: String,
 }
 
 impl Networks {
@@ -94,11 +105,52 @@ impl Networks {
             ..options.networks.clone()
         };
         let (files, configured) = conflists::read(&options.conf_dir)?;
+        let own = load::own_type().unwrap_or_else(|| "beeline".to_owned());
         Ok(Self {
             set_up: all.networks()?,
             configured,
             files,
+            template: File::read(&options.template),
+            programs: Programs::read(&options.bin_dir, &own)?,
+            own,
         })
+    }
+
+    /// The peers of all of them.
+    fn peers(&self) -> HashSet<IpNetwork> {
+        let is_set_up = |plan: &Plan| {
+            let mut set_up = self.set_up.iter();
+            set_up.any(|(_, record)| record.plan.network == plan.network)
+        };
+        let set_up = self.set_up.iter();
+        let set_up = set_up.map(|(store, record)| Whole::of(&record.plan, store));
+        let new = self.configured.iter().map(|configured| &configured.plan);
+        let new = new.filter(|plan| !is_set_up(plan));
+        let new = new.map(|plan| Whole::of(plan, &Store::new(plan)));
+        let peers = |whole: Whole| whole.plan.datapath.peers.into_iter();
+        let peers = set_up.chain(new).flat_map(peers);
+        peers.map(|peer| peer.cidr).collect()
+    }
+
+    /// Whether an agent keeps one of them.
+    fn has_agent(&self) -> Result<bool> {
+        let agents = self.set_up.iter().map(|(store, _)| store.has_agent());
+        Ok(agents.collect::<Result<Vec<_>>>()?.contains(&true))
+    }
+
+    /// Plugins of the agent's template that are not in a network's configuration, as the node does not have them.
+    fn left_out(&self, configured: &Configured) -> Vec<String> {
+        let network = &configured.plan.network;
+        let template = self.template.as_ref();
+        let template = template.filter(|template| template.network == *network);
+        let file = self.files.iter().find(|file| file.path == configured.path);
+        let (Some(template), Some(file)) = (template, file) else {
+            return Vec::new();
+        };
+        let is_there = |kind: &str| self.programs.there.iter().any(|name| name == kind);
+        let kinds = template.types().into_iter();
+        let left = kinds.filter(|kind| !file.is_of(kind) && !is_there(kind));
+        left.map(str::to_owned).collect()
     }
 
     fn configured(&self, name: &str) -> Option<&Configured> {
@@ -193,19 +245,18 @@ fn of_node(
         findings.extend(orphans(directory, networks)?);
     }
     findings.extend(sysctls::judge(&sysctls::read()));
-    let own = load::own_type().unwrap_or_else(|| "beeline".to_owned());
-    findings.extend(conflists::judge(&options.conf_dir, &networks.files, &own));
-    let programs = Programs::read(&options.bin_dir, &own)?;
-    findings.extend(binaries::judge(&programs, &networks.files, &own));
+    let (files, own) = (&networks.files, &networks.own);
+    findings.extend(conflists::judge(&options.conf_dir, files, own));
+    findings.extend(binaries::judge(&networks.programs, files, own));
     let kernel = with_netlink(async |netlink| Kernel::read(netlink).await)?;
     let bridges: Vec<&str> = plans.iter().map(|plan| &*plan.bridge.name).collect();
     findings.extend(conflists::judge_leftovers(&kernel.links, &bridges));
-    let peers: HashSet<_> = plans
-        .iter()
-        .flat_map(|plan| plan.peers())
-        .map(|peer| peer.cidr)
-        .collect();
-    findings.extend(peers::judge_strays(&kernel, &peers));
+    let commands = Commands {
+        agent: networks.has_agent()?,
+        ..commands.clone()
+    };
+    let strays = peers::judge_strays(&kernel, &networks.peers(), &commands);
+    findings.extend(strays);
     Ok(findings)
 }
 
@@ -246,5 +297,7 @@ fn commands(options: &Options) -> Commands {
         reload: format!("{unload} && {load}"),
         load,
         unload,
+        backend: None,
+        agent: false,
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::HashMap, thread, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Networks, addresses,
+    Networks, addresses, cluster,
+    conflists::Configured,
     finding::{Commands, Finding, Severity},
     mtu, overlay, peers, pods, programs,
     rp_filter::{self, Filtered},
@@ -17,7 +18,7 @@ use crate::{
     net::{link::Link, with_netlink},
     nft::{self, Masquerade},
     node::{
-        Plan, Record, Store,
+        Plan, Record, Store, Whole,
         survey::{Kernel, Survey},
     },
 };
@@ -127,13 +128,23 @@ fn look(
         let survey = Survey::read(netlink, &kernel, store, record).await?;
         Ok((kernel, survey))
     })?;
-    let (plan, ways, pinned) = (&record.plan, &survey.ways, survey.pinned.as_ref());
+    let whole = &survey.whole;
+    let (plan, ways, pinned) = (&whole.plan, &survey.ways, survey.pinned.as_ref());
     let configured = networks.configured(&plan.network);
+    let cluster = cluster(store, record, configured, networks, whole)?;
+    let commands = &Commands {
+        backend: whole.cluster.as_ref().map(|known| known.backend.clone()),
+        agent: cluster.as_ref().is_some_and(|facts| facts.agent),
+        ..commands.clone()
+    };
     let configured = configured.map(|configured| (&configured.plan, &*configured.path));
     let mut findings = state::judge(record, configured, &ways.problems, commands);
+    if let Some(facts) = cluster {
+        findings.extend(cluster::judge(&facts, commands));
+    }
     findings.extend(state::judge_netfilter(
         record,
-        &netfilter(plan, &survey),
+        &netfilter(&survey),
         commands,
     ));
     let links = Links::find(&kernel, plan, &survey);
@@ -176,6 +187,28 @@ fn look(
         findings,
         jitted: pinned.map(|pinned| pinned.jitted),
     })
+}
+
+/// What is known of cluster mode, if the node is in it.
+fn cluster<'a>(
+    store: &Store,
+    record: &'a Record,
+    configured: Option<&'a Configured>,
+    networks: &'a Networks,
+    whole: &Whole,
+) -> Result<Option<cluster::Facts<'a>>> {
+    if !store.is_clustered() {
+        return Ok(None);
+    }
+    Ok(Some(cluster::Facts {
+        record,
+        file: store.cluster_file(),
+        cluster: whole.cluster.clone().or_else(|| store.cluster()),
+        agent: store.has_agent()?,
+        configured: configured.map(|configured| (&configured.plan, &*configured.path)),
+        left_out: configured.map_or_else(Vec::new, |configured| networks.left_out(configured)),
+        bin_dir: &networks.programs.directory,
+    }))
 }
 
 /// The links of a network.
@@ -236,18 +269,28 @@ fn sizes(record: &Record, survey: &Survey, links: &Links<'_>) -> mtu::Facts {
     }
 }
 
-fn netfilter(plan: &Plan, survey: &Survey) -> Netfilter {
+fn netfilter(survey: &Survey) -> Netfilter {
+    let whole = &survey.whole;
+    let plan = &whole.plan;
     let looked = plan.datapath.mode != Mode::Bridge && plan.bars_fast_path().is_none();
     let masquerade = Masquerade {
         network: &plan.network,
     };
-    let masquerades = plan.masquerade.then(|| {
-        let applied = masquerade.is_applied(&plan.pod_cidrs, &plan.cluster_cidrs());
-        applied.map_err(|error| format!("{error:#}"))
-    });
+    let said = |error: anyhow::Error| format!("{error:#}");
+    let mut masquerades = plan.masquerade.then(|| whole.masquerades().map_err(said));
+    let nft = nft::is_installed();
+    let mut cluster = None;
+    // Of peers that come and go it does not tell whether all are there.
+    if whole.is_clustered() && nft && masquerades == Some(Ok(true)) {
+        match masquerade.compare_cluster(&plan.cluster_cidrs()) {
+            Ok(differs) => cluster = differs,
+            Err(error) => masquerades = Some(Err(said(error))),
+        }
+    }
     Netfilter {
-        defeated: looked.then(|| survey.defeated(plan)),
-        nft: nft::is_installed(),
+        defeated: looked.then(|| survey.defeated()),
+        nft,
         masquerades,
+        cluster,
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::finding::{Commands, Finding, Severity, names, or_ok};
+use super::finding::{Commands, Finding, Severity, commands as several, names, or_ok};
 use crate::{
     datapath::config::Mode,
+    nft::{self, Difference},
     node::{Plan, Record},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Netfilter {
     pub(super) nft: bool,
     /// Whether the network's masquerading is as it should be, or why that cannot be told; none without `ipMasq`.
     pub(super) masquerades: Option<Result<bool, String>>,
+    /// How the cluster's CIDRs in it differ from those that there are.
+    pub(super) cluster: Option<Difference>,
 }
 
 /// How much it matters to a network that it has no fast path.
@@ -85,7 +88,7 @@ pub(super) fn judge(
         let keys = if uplinks {
             "datapath.uplinks"
         } else {
-            "datapath.peers, or datapath.overlay"
+            commands.peers_key()
         };
         found.push(Finding::new(
             CHECK,
@@ -182,19 +185,48 @@ fn masquerade(record: &Record, facts: &Netfilter, commands: &Commands) -> Vec<Fi
         true => "add a pod: the next ADD writes it",
         false => &commands.load,
     };
+    let load = commands.drifted(bare_load);
     match &facts.masquerades {
+        Some(Ok(true)) if let Some(differs) = &facts.cluster => {
+            found.push(unlike_cluster(&record.plan.network, differs, bare_load));
+        }
         Some(Ok(true)) if found.is_empty() => {
             found.push(Finding::ok(MASQUERADE, table.clone(), "is as it should be"));
         }
         Some(Ok(false)) => found.push(say(
             Severity::Failure,
             "is missing, or of other networks: pods do not reach the outside".to_owned(),
-            bare_load,
+            &load,
         )),
         Some(Err(error)) => found.push(say(Severity::Warning, error.clone(), &install)),
         Some(Ok(true)) | None => {}
     }
     found
+}
+
+/// Masquerading that treats other CIDRs as the cluster's than there are. Only what goes over the table tells.
+fn unlike_cluster(network: &str, differs: &Difference, load: &str) -> Finding {
+    let table = format!("nftables table inet beeline-{network}");
+    let missing = &differs.missing;
+    if missing.is_empty() {
+        let message = "masquerades less than it should: some CIDRs in its sets cluster4 and cluster6 are no peers'";
+        return Finding::new(MASQUERADE, Severity::Warning, table, message, load);
+    }
+    let cidrs: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let add = missing.iter().map(|cidr| {
+        let set = nft::cluster_set(cidr.is_ipv4());
+        format!("nft add element inet beeline-{network} {set} '{{ {cidr} }}'")
+    });
+    Finding::new(
+        MASQUERADE,
+        Severity::Failure,
+        format!("peers {}", names(&cidrs)),
+        format!("are not in the sets of {table}: these see pods of this node under its address"),
+        match missing.len() {
+            0..=10 => several(add),
+            _ => load.to_owned(),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -281,7 +313,7 @@ mod tests {
         let facts = Netfilter {
             defeated: Some(defeated.iter().map(|rule| (*rule).to_owned()).collect()),
             nft: true,
-            masquerades: None,
+            ..Netfilter::default()
         };
         let found = judge_netfilter(record, &facts, &test_commands());
         found.into_iter().next().unwrap()
@@ -309,12 +341,55 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_the_table_has_otherwise_is_told_with_the_elements() {
+        let judged = |missing: &[&str]| {
+            let facts = Netfilter {
+                nft: true,
+                masquerades: Some(Ok(true)),
+                cluster: Some(Difference {
+                    missing: missing.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+                }),
+                ..Netfilter::default()
+            };
+            let found = judge_netfilter(&record(), &facts, &test_commands());
+            assert_eq!(found.len(), 1, "{found:#?}");
+            (found[0].severity, found[0].fix.clone().unwrap())
+        };
+        let (severity, fix) = judged(&["10.244.2.0/24", "fd00:2::/64"]);
+        assert_eq!(severity, Severity::Failure);
+        assert_eq!(
+            fix,
+            "nft add element inet beeline-pods cluster4 '{ 10.244.2.0/24 }'; \
+             nft add element inet beeline-pods cluster6 '{ fd00:2::/64 }'"
+        );
+        let more = (Severity::Warning, "beeline load".to_owned());
+        assert_eq!(judged(&[]), more);
+    }
+
+    #[test]
+    fn peers_of_a_cluster_that_are_not_reached_are_told_with_the_agents_configuration() {
+        let record = record();
+        let at = Some((&record.plan, Path::new("/x")));
+        for (backend, part) in [("kubernetes", "ConfigMap beeline"), ("etcd", "template")] {
+            let commands = Commands {
+                backend: Some(backend.to_owned()),
+                ..test_commands()
+            };
+            let problems = ["peer 10.9.0.0/24: node 1.1.1.1: no route".to_owned()];
+            let found = judge(&record, at, &problems, &commands);
+            let fix = found[0].fix.as_deref().unwrap();
+            assert!(fix.contains(part), "{fix}");
+        }
+    }
+
+    #[test]
     fn masquerading_needs_its_table_and_nft() {
         let judged = |nft, masquerades| {
             let facts = Netfilter {
                 defeated: None,
                 nft,
                 masquerades,
+                cluster: None,
             };
             let found = judge_netfilter(&record(), &facts, &test_commands());
             found.first().map(|finding| finding.severity)
