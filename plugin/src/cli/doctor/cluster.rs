@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use ipnetwork::IpNetwork;
 
 use super::{
     cluster_problems as problems,
     finding::{Commands, Finding, Severity, count, names},
+    known::Networks,
 };
-use crate::node::{Plan, Record, cluster::Cluster};
+use crate::node::{Plan, Record, Store, Whole, cluster::Cluster};
 
 const CHECK: &str = "cluster";
 
@@ -28,6 +30,31 @@ pub(super) struct Facts<'a> {
     pub(super) left_out: Vec<String>,
     /// The runtime's directory of plugins.
     pub(super) bin_dir: &'a Path,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads it; none if no agent keeps the network's peers.
+    pub(super) fn read(
+        store: &Store,
+        record: &'a Record,
+        whole: &Whole,
+        networks: &'a Networks,
+    ) -> Result<Option<Self>> {
+        if !store.is_clustered() {
+            return Ok(None);
+        }
+        let configured = networks.configured(&record.plan.network);
+        Ok(Some(Self {
+            record,
+            file: store.cluster_file(),
+            // It may be there without being what counts.
+            cluster: whole.cluster.clone().or_else(|| store.cluster()),
+            agent: store.has_agent()?,
+            configured: configured.map(|configured| (&configured.plan, &*configured.path)),
+            left_out: configured.map_or_else(Vec::new, |configured| networks.left_out(configured)),
+            bin_dir: &networks.programs.directory,
+        }))
+    }
 }
 
 /// Judges it.

@@ -10,6 +10,7 @@ mod cluster_problems;
 mod conflists;
 mod finding;
 mod kernel;
+mod known;
 mod mtu;
 mod network;
 mod overlay;
@@ -21,31 +22,25 @@ mod state;
 mod sysctls;
 mod text;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    io::Write,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use ipnetwork::IpNetwork;
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
 use self::{
-    binaries::Programs,
-    conflists::{Configured, File},
     finding::{Commands, Finding, Severity},
+    known::Networks,
 };
-use super::{load, networks};
+use super::networks;
 use crate::{
     datapath::{
         Pins,
         config::{DEFAULT_BPFFS, DEFAULT_STATE_DIR},
     },
     net::with_netlink,
-    node::{Plan, Record, Store, Whole, survey::Kernel},
+    node::survey::Kernel,
 };
 
 const DEFAULT_CONF_DIR: &str = "/etc/cni/net.d";
@@ -84,88 +79,6 @@ struct Report {
     /// The worst of all findings.
     severity: Severity,
     findings: Vec<Finding>,
-}
-
-/// The networks of a node: those that were set up, and those that are configured.
-struct Networks {
-    set_up: Vec<(Store, Record)>,
-    configured: Vec<Configured>,
-    files: Vec<File>,
-    /// The agent's template, if it can be read.
-    template: Option<File>,
-    programs: Programs,
-    /// The type by which configurations name this plugin.
-    own: String,
-}
-
-impl Networks {
-    fn read(options: &Options) -> Result<Self> {
-        let all = networks::Options {
-            network: None,
-            ..options.networks.clone()
-        };
-        let (files, configured) = conflists::read(&options.conf_dir)?;
-        let own = load::own_type().unwrap_or_else(|| "beeline".to_owned());
-        Ok(Self {
-            set_up: all.networks()?,
-            configured,
-            files,
-            template: File::read(&options.template),
-            programs: Programs::read(&options.bin_dir, &own)?,
-            own,
-        })
-    }
-
-    /// The peers of all of them.
-    fn peers(&self) -> HashSet<IpNetwork> {
-        let is_set_up = |plan: &Plan| {
-            let mut set_up = self.set_up.iter();
-            set_up.any(|(_, record)| record.plan.network == plan.network)
-        };
-        let set_up = self.set_up.iter();
-        let set_up = set_up.map(|(store, record)| Whole::of(&record.plan, store));
-        let new = self.configured.iter().map(|configured| &configured.plan);
-        let new = new.filter(|plan| !is_set_up(plan));
-        let new = new.map(|plan| Whole::of(plan, &Store::new(plan)));
-        let peers = |whole: Whole| whole.plan.datapath.peers.into_iter();
-        let peers = set_up.chain(new).flat_map(peers);
-        peers.map(|peer| peer.cidr).collect()
-    }
-
-    /// Whether an agent keeps one of them.
-    fn has_agent(&self) -> Result<bool> {
-        let agents = self.set_up.iter().map(|(store, _)| store.has_agent());
-        Ok(agents.collect::<Result<Vec<_>>>()?.contains(&true))
-    }
-
-    /// Plugins of the agent's template that are not in a network's configuration, as the node does not have them.
-    fn left_out(&self, configured: &Configured) -> Vec<String> {
-        let network = &configured.plan.network;
-        let template = self.template.as_ref();
-        let template = template.filter(|template| template.network == *network);
-        let file = self.files.iter().find(|file| file.path == configured.path);
-        let (Some(template), Some(file)) = (template, file) else {
-            return Vec::new();
-        };
-        let is_there = |kind: &str| self.programs.there.iter().any(|name| name == kind);
-        let kinds = template.types().into_iter();
-        let left = kinds.filter(|kind| !file.is_of(kind) && !is_there(kind));
-        left.map(str::to_owned).collect()
-    }
-
-    fn configured(&self, name: &str) -> Option<&Configured> {
-        let mut configured = self.configured.iter();
-        configured.find(|configured| configured.plan.network == name)
-    }
-
-    /// What nodes shall look like, as they were set up or else as they are configured.
-    fn plans(&self) -> Vec<&Plan> {
-        let set_up: Vec<&Plan> = self.set_up.iter().map(|(_, record)| &record.plan).collect();
-        let is_new = |plan: &&Plan| !set_up.iter().any(|known| known.network == plan.network);
-        let new = self.configured.iter().map(|configured| &configured.plan);
-        let new: Vec<&Plan> = new.filter(is_new).collect();
-        [set_up, new].concat()
-    }
 }
 
 /// Prints what is found; says whether there is no failure.

@@ -5,9 +5,9 @@ use std::{collections::HashMap, thread, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Networks, addresses, cluster,
-    conflists::Configured,
+    addresses, cluster,
     finding::{Commands, Finding, Severity},
+    known::Networks,
     mtu, overlay, peers, pods, programs,
     rp_filter::{self, Filtered},
     state::{self, Netfilter},
@@ -18,7 +18,7 @@ use crate::{
     net::{link::Link, with_netlink},
     nft::{self, Masquerade},
     node::{
-        Plan, Record, Store, Whole,
+        Plan, Record, Store,
         survey::{Kernel, Survey},
     },
 };
@@ -131,7 +131,7 @@ fn look(
     let whole = &survey.whole;
     let (plan, ways, pinned) = (&whole.plan, &survey.ways, survey.pinned.as_ref());
     let configured = networks.configured(&plan.network);
-    let cluster = cluster(store, record, configured, networks, whole)?;
+    let cluster = cluster::Facts::read(store, record, whole, networks)?;
     let commands = &Commands {
         backend: whole.cluster.as_ref().map(|known| known.backend.clone()),
         agent: cluster.as_ref().is_some_and(|facts| facts.agent),
@@ -157,14 +157,7 @@ fn look(
     let all = rp_filter::of_all();
     findings.extend(rp_filter::judge(all, &links.filtered()));
     findings.extend(mtu::judge(&sizes(record, &survey, &links), commands));
-    if !plan.peers().is_empty() {
-        let can_load = plan.datapath.mode != Mode::Bridge && !record.off;
-        findings.extend(peers::judge_routes(&kernel, ways, can_load, commands));
-        findings.extend(peers::judge_neighbours(&kernel, ways));
-    }
-    if let Some(conf) = plan.datapath.overlay {
-        findings.extend(overlay::judge(&kernel, ways, conf, commands));
-    }
+    findings.extend(of_peers(&kernel, record, &survey, commands));
     let facts = pods::Facts {
         record,
         store: store.root(),
@@ -189,26 +182,24 @@ fn look(
     })
 }
 
-/// What is known of cluster mode, if the node is in it.
-fn cluster<'a>(
-    store: &Store,
-    record: &'a Record,
-    configured: Option<&'a Configured>,
-    networks: &'a Networks,
-    whole: &Whole,
-) -> Result<Option<cluster::Facts<'a>>> {
-    if !store.is_clustered() {
-        return Ok(None);
+/// The checks of what leads to the peers.
+fn of_peers(
+    kernel: &Kernel,
+    record: &Record,
+    survey: &Survey,
+    commands: &Commands,
+) -> Vec<Finding> {
+    let (plan, ways) = (&survey.whole.plan, &survey.ways);
+    let mut findings = Vec::new();
+    if !plan.peers().is_empty() {
+        let can_load = plan.datapath.mode != Mode::Bridge && !record.off;
+        findings.extend(peers::judge_routes(kernel, ways, can_load, commands));
+        findings.extend(peers::judge_neighbours(kernel, ways));
     }
-    Ok(Some(cluster::Facts {
-        record,
-        file: store.cluster_file(),
-        cluster: whole.cluster.clone().or_else(|| store.cluster()),
-        agent: store.has_agent()?,
-        configured: configured.map(|configured| (&configured.plan, &*configured.path)),
-        left_out: configured.map_or_else(Vec::new, |configured| networks.left_out(configured)),
-        bin_dir: &networks.programs.directory,
-    }))
+    if let Some(conf) = plan.datapath.overlay {
+        findings.extend(overlay::judge(kernel, ways, conf, commands));
+    }
+    findings
 }
 
 /// The links of a network.
