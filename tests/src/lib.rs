@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod cgroup;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod conntrack;
 pub mod datapath;

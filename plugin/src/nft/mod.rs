@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
+use serde_json::json;
 
 pub mod audit;
 mod batch;
@@ -16,6 +17,7 @@ mod mac_check;
 mod netns_tests;
 mod reference;
 
+use audit::addresses::Addresses;
 use batch::Batch;
 use command::run;
 pub use mac_check::MacCheck;
@@ -28,6 +30,18 @@ pub use reference::{Owner, ReferenceMasquerade};
 pub struct Masquerade<'a> {
     /// The network's name.
     pub network: &'a str,
+}
+
+/// How a table differs from a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What is masqueraded towards and should not be. If that is nothing, the table has more than the cluster.
+    pub missing: Vec<IpNetwork>,
+}
+
+/// The name of the set of CIDRs of a family towards which nothing is masqueraded.
+pub fn cluster_set(v4: bool) -> &'static str {
+    if v4 { "cluster4" } else { "cluster6" }
 }
 
 /// Whether `nft` is installed, which every change needs, and every look at the rules of others.
@@ -82,6 +96,32 @@ impl Masquerade<'_> {
             .replace(pods, cluster, fingerprint)
             .into_objects())
         .with_context(|| format!("nftables table {table:?}: apply"))
+    }
+
+    /// How the table differs from these in what nothing is masqueraded towards; `None` if it does not. Needs a table, and
+    /// runs `nft`.
+    pub fn compare_cluster(&self, cluster: &[IpNetwork]) -> Result<Option<Difference>> {
+        let mut differs = false;
+        let mut missing = Vec::new();
+        for v4 in [true, false] {
+            let held = self.cluster_of_family(v4)?;
+            differs |= held != Addresses::of_cidrs(v4, cluster);
+            let of_family = cluster.iter().filter(|cidr| cidr.is_ipv4() == v4);
+            missing.extend(of_family.filter(|cidr| !held.cover(cidr)));
+        }
+        Ok(differs.then_some(Difference { missing }))
+    }
+
+    fn cluster_of_family(&self, v4: bool) -> Result<Addresses> {
+        let (table, name) = (self.table(), cluster_set(v4));
+        let context = || format!("nftables table {table:?}: set {name}: list");
+        let set = json!({"set": {"family": "inet", "table": table, "name": name}});
+        let listed = command::list(&set).with_context(context)?;
+        let mut sets = listed.iter().map(|object| &object["set"]);
+        let set = sets.find(|set| set.is_object()).with_context(context)?;
+        let elements = set["elem"].as_array();
+        let elements = elements.map_or(&[][..], Vec::as_slice);
+        Addresses::parse(elements).with_context(context)
     }
 
     /// Changes towards what nothing is masqueraded; no CIDR may overlap one that stays. Needs an applied table.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{Attachment, Plan, Record, Store, setup};
 use crate::{
-    datapath::config::Mode,
+    datapath::{Datapath, config::Mode},
     net::{Netlink, link::Link, mac::Mac, netns::Netns, with_netlink},
 };
 
@@ -13,7 +13,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The fast path does not come up. What the records say of a node that was set up before is then what they said.
+/// The fast path does not come up. What the records say of a node that was set up before is then what they said, unless
+/// they said that it was on, and it went as something bars it now.
 pub async fn load(
     netlink: &Netlink,
     plan: &Plan,
@@ -31,15 +32,19 @@ pub async fn load(
         changed: Vec::new(),
         added: Vec::new(),
     };
-    let failure = match turn_on(netlink, plan, store, foreign, &mut former).await {
-        Ok(Record {
-            degraded: Some(reason),
-            ..
-        }) => anyhow!("no fast path: {reason}"),
-        Ok(record) => return Ok(record),
-        Err(error) => error,
+    let (failure, now) = match turn_on(netlink, plan, store, foreign, &mut former).await {
+        Ok(record) => match record.degraded.clone() {
+            Some(reason) => (anyhow!("no fast path: {reason}"), Some(record)),
+            None => return Ok(record),
+        },
+        Err(error) => (error, None),
     };
     former.restore(store)?;
+    let was_fast = former.record.as_ref().is_some_and(Record::is_fast);
+    let is_gone = || Datapath::open(&plan.datapath.bpffs, network).is_none();
+    if let Some(now) = now.filter(|_| was_fast && is_gone()) {
+        store.save_record(&now)?;
+    }
     Err(failure.context(format!("network {network}")))
 }
 

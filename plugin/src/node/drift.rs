@@ -9,7 +9,7 @@ use anyhow::Result;
 use beeline_common::Hook;
 
 use super::{
-    Attachment, Plan, Store,
+    Attachment, Plan, Store, Whole,
     peers::{Neighbourhood, installed_routes},
     routes, setup,
 };
@@ -44,19 +44,23 @@ impl Drift {
 pub async fn find(netlink: &Netlink, plan: &Plan, store: &Store) -> Result<Vec<Drift>> {
     let mut drifts = pods(plan, store)?;
     let _lock = store.lock_shared()?;
-    let Some(cluster) = store.cluster() else {
+    let whole = Whole::of(plan, store);
+    if !whole.is_clustered() {
         return Ok(vec![Drift::new("node", "has lost its cluster.json")]);
-    };
+    }
     if setup::ready(netlink, plan, store).await?.is_none() {
         drifts.push(Drift::new("node", "is not as it was set up"));
     }
-    let found = Neighbourhood::find(netlink, &cluster.complete(plan)).await?;
+    let found = Neighbourhood::find(netlink, &whole.plan).await?;
     let Some(record) = store.record() else {
         return Ok(drifts);
     };
     let known: HashSet<&String> = record.problems.iter().collect();
     if known != found.problems.iter().collect() {
         drifts.push(Drift::new("peer", "is reached otherwise than before"));
+    }
+    if found.needs_overlay() && found.overlay.is_none() {
+        drifts.push(Drift::new("node", "has lost its overlay's device"));
     }
     let installed = installed_routes(netlink).await?;
     drifts.extend(routes::drift(netlink, plan, store, &found, &installed).await?);
@@ -80,7 +84,9 @@ fn on_fast_path(datapath: &Datapath, found: &Neighbourhood) -> Result<Vec<Drift>
     }
     let to = found.links().map(|link| (Hook::ToUplink, link));
     let from = found.uplinks.iter().map(|link| (Hook::FromUplink, link));
-    for (hook, link) in to.chain(from) {
+    let overlay = found.overlay.iter().map(|overlay| &overlay.link);
+    let over = overlay.map(|link| (Hook::FromOverlay, link));
+    for (hook, link) in to.chain(from).chain(over) {
         if !datapath.is_attached(hook, link.index) {
             let what = format!("{} is not attached to {}", hook.name(), link.name);
             drifts.push(Drift::new("program", what));

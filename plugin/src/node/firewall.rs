@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Plan, Record, Store, control, peers::Neighbourhood, remove, setup};
+use super::{Plan, Record, Store, Whole, control, peers::Neighbourhood, remove, setup};
 use crate::{
     datapath::config::Mode,
     net::Netlink,
@@ -51,8 +51,7 @@ pub(super) async fn reconsider(netlink: &Netlink, store: &Store) -> Result<()> {
     if barred || plan.datapath.mode != Mode::Auto {
         return Ok(());
     }
-    let cluster = store.cluster();
-    let whole = cluster.map_or_else(|| plan.clone(), |cluster| cluster.complete(plan));
+    let whole = Whole::of(plan, store).plan;
     let neighbourhood = Neighbourhood::find(netlink, &whole).await?;
     let found = defeated(&whole, &neighbourhood);
     if found.is_empty() == record.firewall.is_empty() {

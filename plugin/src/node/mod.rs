@@ -27,6 +27,7 @@ pub mod survey;
 mod vlan;
 pub mod watch;
 mod way;
+mod whole;
 
 use anyhow::Result;
 use ipnetwork::IpNetwork;
@@ -40,6 +41,7 @@ pub use self::{
     plan::{BridgePlan, Plan, VlanPlan},
     remove::{Left, Removal, remove},
     store::{Lock, Record, Store},
+    whole::Whole,
 };
 use crate::net::Netlink;
 

@@ -7,7 +7,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Plan, Record, Store, overlay, peers::installed_routes};
+use super::{Plan, Record, Store, Whole, overlay, peers::installed_routes};
 use crate::{
     datapath::Datapath,
     net::{Netlink, link::Link},
@@ -70,6 +70,8 @@ pub async fn remove(netlink: &Netlink, plan: &Plan, store: &Store, alone: bool) 
     removal.pods = attachments.as_ref().map_or(1, Vec::len);
     removal.step(attachments.map(drop));
     removal.step(Datapath::remove(&plan.datapath.bpffs, &plan.network));
+    // Whom routes lead to, before that is forgotten.
+    let plan = &Whole::of(plan, store).plan;
     removal.step(store.forget_cluster());
     if removal.pods > 0 {
         removal.step(record.as_ref().map_or(Ok(()), |record| {

@@ -11,6 +11,7 @@ use super::{
     firewall, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
     remove, routes, vlan,
+    whole::{Whole, is_clustered},
 };
 use crate::{
     datapath::{
@@ -43,11 +44,6 @@ impl Changes {
     pub(super) fn is_set_up(&self) -> bool {
         self.record
     }
-}
-
-/// Whether an agent keeps the peers: those that a configuration names count for more.
-fn is_clustered(plan: &Plan, store: &Store) -> bool {
-    plan.peers().is_empty() && store.is_clustered()
 }
 
 /// Looks whether the node still is as the plan wants it. Changes nothing and runs no child process.
@@ -137,10 +133,9 @@ async fn attempt(
     fault!("setup-bridge");
     changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
     fault!("setup-vlan-gateway");
-    let cluster = store.cluster().filter(|_| is_clustered(plan, store));
-    let whole = &cluster
-        .as_ref()
-        .map_or_else(|| plan.clone(), |cluster| cluster.complete(plan));
+    let whole = Whole::of(plan, store);
+    let clustered = whole.is_clustered();
+    let whole = &whole.plan;
     for key in forwarding(whole) {
         sysctl::ensure(key, "1")?;
     }
@@ -149,9 +144,9 @@ async fn attempt(
     changes.overlay = neighbourhood.ensure_overlay(netlink, whole).await?;
     fault!("setup-overlay");
     // Before routes lead there: no flow begins with an address that it would not keep.
-    apply_masquerade(whole, cluster.is_some(), changes)?;
+    apply_masquerade(whole, clustered, changes)?;
     fault!("setup-masquerade");
-    install_routes(netlink, plan, store, &neighbourhood, changes).await?;
+    install_routes(netlink, plan, store, clustered, &neighbourhood, changes).await?;
     fault!("setup-routes");
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
@@ -231,10 +226,10 @@ async fn install_routes(
     netlink: &Netlink,
     plan: &Plan,
     store: &Store,
+    clustered: bool,
     neighbourhood: &Neighbourhood,
     changes: &mut Changes,
 ) -> Result<()> {
-    let clustered = is_clustered(plan, store);
     let former = store.record().map(|record| record.plan);
     let former = former.as_ref().map_or(&[][..], Plan::peers);
     if !clustered && plan.peers().is_empty() && former.is_empty() {
@@ -271,7 +266,7 @@ fn masquerade(plan: &Plan) -> Masquerade<'_> {
 }
 
 /// Whether the table is as this plan wants it; in cluster mode, but for the peers, which are the agent's to keep.
-fn masquerades(plan: &Plan, clustered: bool) -> Result<bool> {
+pub(super) fn masquerades(plan: &Plan, clustered: bool) -> Result<bool> {
     if !plan.masquerade {
         return Ok(true);
     }

@@ -247,9 +247,14 @@ impl Store {
         read(&self.root.join(CLUSTER)).ok().flatten()
     }
 
-    /// Whether an agent keeps the peers.
+    /// Whether an agent keeps the peers, unless the configuration names them.
     pub fn is_clustered(&self) -> bool {
-        self.root.join(CLUSTER).exists()
+        self.cluster_file().exists()
+    }
+
+    /// Where it is kept what an agent knows of the cluster.
+    pub fn cluster_file(&self) -> PathBuf {
+        self.root.join(CLUSTER)
     }
 
     /// Writes down what an agent knows of the cluster.

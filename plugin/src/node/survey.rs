@@ -8,7 +8,7 @@ use beeline_common::{Hook, Peer, Pod};
 use ipnetwork::IpNetwork;
 
 use super::{
-    Attachment, Plan, Record, Store, bridge,
+    Attachment, Plan, Record, Store, Whole, bridge,
     fastpath::{self, Places},
     firewall, overlay,
     peers::Neighbourhood,
@@ -137,6 +137,8 @@ pub struct Pinned {
 /// A network on this node.
 #[derive(Debug)]
 pub struct Survey {
+    /// What the node was set up for, with the peers.
+    pub whole: Whole,
     /// The pods.
     pub attachments: Vec<Attachment>,
     /// How the peers are reached.
@@ -160,7 +162,8 @@ impl Survey {
         store: &Store,
         record: &Record,
     ) -> Result<Self> {
-        let plan = &record.plan;
+        let whole = Whole::of(&record.plan, store);
+        let plan = &whole.plan;
         let mut table = Table::new(&kernel.routes);
         table.resolve(netlink, plan.peers()).await?;
         let neighbourhood = Neighbourhood::of(plan, &kernel.links, |node| {
@@ -193,12 +196,13 @@ impl Survey {
             forwarding: setup::forwarding(plan).collect(),
             watched: store.is_watched()?,
             neighbourhood,
+            whole,
         })
     }
 
     /// What in netfilter the fast path of the network would defeat now, each in one line. Runs `nft`.
-    pub fn defeated(&self, plan: &Plan) -> Vec<String> {
-        firewall::defeated(plan, &self.neighbourhood)
+    pub fn defeated(&self) -> Vec<String> {
+        firewall::defeated(&self.whole.plan, &self.neighbourhood)
     }
 }
 

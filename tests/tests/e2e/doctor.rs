@@ -1,5 +1,7 @@
 //! `beeline doctor`: nothing to say of a node that is well; of one that is not, what is wrong and what puts it right.
 
+mod cluster;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -102,6 +104,12 @@ impl Pair {
     #[track_caller]
     fn new() -> Self {
         let (topology, [a, b]) = fast_nodes(Families::V4);
+        Self::with_pods(topology, a, b)
+    }
+
+    /// Two nodes that are configured.
+    #[track_caller]
+    fn with_pods(topology: Topology, a: Arc<Node>, b: Arc<Node>) -> Self {
         let (pod, far) = (a.add_pod("pod"), b.add_pod("far"));
         pod.ping(far.ip(), 2).assert_received();
         Self {

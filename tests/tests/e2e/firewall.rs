@@ -7,9 +7,9 @@ use beeline_tests::bench::kube_proxy;
 use beeline_tests::datapath::{TO_PEER, TO_POD, growth};
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
-use beeline_tests::{exec, slowpath};
+use beeline_tests::{cli, exec, slowpath};
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{fast_node, one_node, two_nodes};
 
 fn iptables(node: &Node, arguments: &str) {
     let mut iptables = node.netns().command("iptables");
@@ -87,6 +87,24 @@ fn a_rule_that_comes_and_goes_later_is_followed() {
     iptables(&a, "-D FORWARD -s 10.244.1.2 -j DROP");
     client.ping(far.ip(), 1).assert_received();
     wait_until("the fast path is back", || is_fast(&a, &client, &far));
+}
+
+#[test]
+fn a_load_that_finds_a_firewall_says_what_became_of_the_fast_path() {
+    let (_topology, node) = fast_node();
+    let (client, server) = (node.add_pod("client"), node.add_pod("server"));
+    assert!(is_fast(&node, &client, &server));
+    iptables(&node, "-A FORWARD -s 10.244.1.99 -j DROP");
+    let error = cli::load_fails(&node, &[]).expect("load");
+    assert!(error.contains("FORWARD"), "{error}");
+    let text = status(&node);
+    for part in ["datapath bridge", "on the plain bridge: ", "firewall: "] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    client.ping(server.ip(), 2).assert_received();
+    iptables(&node, "-D FORWARD -s 10.244.1.99 -j DROP");
+    cli::load(&node, &[]).expect("load");
+    assert!(is_fast(&node, &client, &server));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `beeline status`.
 
+use beeline::node::cluster::Cluster;
+use beeline_tests::cluster;
 use beeline_tests::exec;
 use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::fast_nodes;
 
@@ -58,6 +60,47 @@ fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
+}
+
+#[test]
+fn status_in_cluster_mode_shows_the_agent_and_what_it_knows() {
+    let (_topology, [a, b]) = fast_nodes(Families::V4);
+    let known = Cluster {
+        problems: vec!["node c: has no pod CIDR".to_owned()],
+        ..cluster::seen_by(&a, "kubernetes")
+    };
+    cluster::join(&a, &cluster::config(&a), &known).expect("join");
+    let (peer, own) = (
+        format!("node-{}", b.address()),
+        format!("node-{}", a.address()),
+    );
+    let line = |agent| format!("  cluster kubernetes  node {own}  agent {agent}\n");
+    let text = status(&a, &[]);
+    for part in [
+        "datapath ebpf  pods 0  peers 1",
+        &line("not running"),
+        "  problem: node c: has no pod CIDR\n",
+        &format!("  peer  10.244.2.0/24      via {}  {peer}\n", b.address()),
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    let json = || -> Value {
+        let text = status(&a, &["--output", "json"]);
+        let mut json: Value = serde_json::from_str(&text).expect("JSON");
+        json["networks"][0]["cluster"].take()
+    };
+    let expected = |agent| {
+        json!({
+            "backend": "kubernetes", "node": own, "agent": agent,
+            "names": {"10.244.2.0/24": peer}, "problems": ["node c: has no pod CIDR"],
+        })
+    };
+    assert_eq!(json(), expected(false));
+    let agent = cluster::agent(&a).expect("lock");
+    assert!(status(&a, &[]).contains(&line("running")));
+    assert_eq!(json(), expected(true));
+    drop(agent);
+    assert!(status(&a, &[]).contains(&line("not running")));
 }
 
 #[test]

@@ -74,6 +74,13 @@ impl File {
         }
     }
 
+    /// Reads a file; none if that cannot be done.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let text = fs::read(path).ok()?;
+        let file = Self::parse(path.to_owned(), &text);
+        file.error.is_none().then_some(file)
+    }
+
     /// The types of its plugins.
     pub(super) fn types(&self) -> Vec<&str> {
         let types = self.plugins.iter();

@@ -121,6 +121,37 @@ pub(super) struct Commands {
     pub(super) reload: String,
     /// Takes it off.
     pub(super) unload: String,
+    /// In cluster mode, where the agent knows the cluster from.
+    pub(super) backend: Option<String>,
+    /// Whether an agent runs, which repairs what has drifted.
+    pub(super) agent: bool,
+}
+
+impl Commands {
+    /// A fix of what the agent mends by itself where it runs; as a remark, so that the fix still is a command.
+    pub(super) fn repaired(&self, fix: impl Into<String>, mends: &str) -> String {
+        let fix = fix.into();
+        match self.agent {
+            true => format!("{fix}  # or wait: the agent {mends} within a minute"),
+            false => fix,
+        }
+    }
+
+    /// The same, of what it repairs.
+    pub(super) fn drifted(&self, fix: impl Into<String>) -> String {
+        self.repaired(fix, "repairs it")
+    }
+
+    /// The key that tells how peers are reached, and where it is.
+    pub(super) fn peers_key(&self) -> &'static str {
+        match self.backend.as_deref() {
+            None => "datapath.peers, or datapath.overlay",
+            Some("etcd") => {
+                "datapath.overlay in the agent's template, /etc/beeline/beeline.conflist"
+            }
+            Some(_) => "datapath.overlay in the ConfigMap beeline of kube-system",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +160,8 @@ pub(super) fn test_commands() -> Commands {
         load: "beeline load".to_owned(),
         reload: "beeline unload && beeline load".to_owned(),
         unload: "beeline unload".to_owned(),
+        backend: None,
+        agent: false,
     }
 }
 
@@ -144,6 +177,15 @@ mod tests {
         assert!(names(&all).ends_with(", veth9 and 4990 more"));
         assert_eq!(names(&[]), "");
         assert_eq!(commands(all).matches(';').count(), 9);
+    }
+
+    #[test]
+    fn a_fix_of_what_an_agent_mends_says_so_where_one_runs() {
+        let mut commands = test_commands();
+        assert_eq!(commands.drifted("beeline load"), "beeline load");
+        commands.agent = true;
+        let fix = commands.drifted("beeline load");
+        assert!(fix.starts_with("beeline load  # or wait: "), "{fix}");
     }
 
     #[test]

@@ -5,9 +5,12 @@
 
 mod addresses;
 mod binaries;
+mod cluster;
+mod cluster_problems;
 mod conflists;
 mod finding;
 mod kernel;
+mod known;
 mod mtu;
 mod network;
 mod overlay;
@@ -19,11 +22,7 @@ mod state;
 mod sysctls;
 mod text;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    io::Write,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -31,18 +30,17 @@ use nix::sys::utsname::uname;
 use serde::Serialize;
 
 use self::{
-    binaries::Programs,
-    conflists::{Configured, File},
     finding::{Commands, Finding, Severity},
+    known::Networks,
 };
-use super::{load, networks};
+use super::networks;
 use crate::{
     datapath::{
         Pins,
         config::{DEFAULT_BPFFS, DEFAULT_STATE_DIR},
     },
     net::with_netlink,
-    node::{Plan, Record, Store, survey::Kernel},
+    node::survey::Kernel,
 };
 
 const DEFAULT_CONF_DIR: &str = "/etc/cni/net.d";
@@ -58,6 +56,9 @@ pub(super) struct Options {
     /// Where the runtime looks for plugins
     #[arg(long, default_value = "/opt/cni/bin")]
     bin_dir: PathBuf,
+    /// Where an agent has its template, which is looked at if it is there
+    #[arg(long, default_value = "/etc/beeline/beeline.conflist")]
+    template: PathBuf,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -78,42 +79,6 @@ struct Report {
     /// The worst of all findings.
     severity: Severity,
     findings: Vec<Finding>,
-}
-
-/// The networks of a node: those that were set up, and those that are configured.
-struct Networks {
-    set_up: Vec<(Store, Record)>,
-    configured: Vec<Configured>,
-    files: Vec<File>,
-}
-
-impl Networks {
-    fn read(options: &Options) -> Result<Self> {
-        let all = networks::Options {
-            network: None,
-            ..options.networks.clone()
-        };
-        let (files, configured) = conflists::read(&options.conf_dir)?;
-        Ok(Self {
-            set_up: all.networks()?,
-            configured,
-            files,
-        })
-    }
-
-    fn configured(&self, name: &str) -> Option<&Configured> {
-        let mut configured = self.configured.iter();
-        configured.find(|configured| configured.plan.network == name)
-    }
-
-    /// What nodes shall look like, as they were set up or else as they are configured.
-    fn plans(&self) -> Vec<&Plan> {
-        let set_up: Vec<&Plan> = self.set_up.iter().map(|(_, record)| &record.plan).collect();
-        let is_new = |plan: &&Plan| !set_up.iter().any(|known| known.network == plan.network);
-        let new = self.configured.iter().map(|configured| &configured.plan);
-        let new: Vec<&Plan> = new.filter(is_new).collect();
-        [set_up, new].concat()
-    }
 }
 
 /// Prints what is found; says whether there is no failure.
@@ -193,19 +158,18 @@ fn of_node(
         findings.extend(orphans(directory, networks)?);
     }
     findings.extend(sysctls::judge(&sysctls::read()));
-    let own = load::own_type().unwrap_or_else(|| "beeline".to_owned());
-    findings.extend(conflists::judge(&options.conf_dir, &networks.files, &own));
-    let programs = Programs::read(&options.bin_dir, &own)?;
-    findings.extend(binaries::judge(&programs, &networks.files, &own));
+    let (files, own) = (&networks.files, &networks.own);
+    findings.extend(conflists::judge(&options.conf_dir, files, own));
+    findings.extend(binaries::judge(&networks.programs, files, own));
     let kernel = with_netlink(async |netlink| Kernel::read(netlink).await)?;
     let bridges: Vec<&str> = plans.iter().map(|plan| &*plan.bridge.name).collect();
     findings.extend(conflists::judge_leftovers(&kernel.links, &bridges));
-    let peers: HashSet<_> = plans
-        .iter()
-        .flat_map(|plan| plan.peers())
-        .map(|peer| peer.cidr)
-        .collect();
-    findings.extend(peers::judge_strays(&kernel, &peers));
+    let commands = Commands {
+        agent: networks.has_agent()?,
+        ..commands.clone()
+    };
+    let strays = peers::judge_strays(&kernel, &networks.peers(), &commands);
+    findings.extend(strays);
     Ok(findings)
 }
 
@@ -246,5 +210,7 @@ fn commands(options: &Options) -> Commands {
         reload: format!("{unload} && {load}"),
         load,
         unload,
+        backend: None,
+        agent: false,
     }
 }

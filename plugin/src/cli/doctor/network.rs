@@ -5,8 +5,9 @@ use std::{collections::HashMap, thread, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Networks, addresses,
+    addresses, cluster,
     finding::{Commands, Finding, Severity},
+    known::Networks,
     mtu, overlay, peers, pods, programs,
     rp_filter::{self, Filtered},
     state::{self, Netfilter},
@@ -127,13 +128,23 @@ fn look(
         let survey = Survey::read(netlink, &kernel, store, record).await?;
         Ok((kernel, survey))
     })?;
-    let (plan, ways, pinned) = (&record.plan, &survey.ways, survey.pinned.as_ref());
+    let whole = &survey.whole;
+    let (plan, ways, pinned) = (&whole.plan, &survey.ways, survey.pinned.as_ref());
     let configured = networks.configured(&plan.network);
+    let cluster = cluster::Facts::read(store, record, whole, networks)?;
+    let commands = &Commands {
+        backend: whole.cluster.as_ref().map(|known| known.backend.clone()),
+        agent: cluster.as_ref().is_some_and(|facts| facts.agent),
+        ..commands.clone()
+    };
     let configured = configured.map(|configured| (&configured.plan, &*configured.path));
     let mut findings = state::judge(record, configured, &ways.problems, commands);
+    if let Some(facts) = cluster {
+        findings.extend(cluster::judge(&facts, commands));
+    }
     findings.extend(state::judge_netfilter(
         record,
-        &netfilter(plan, &survey),
+        &netfilter(&survey),
         commands,
     ));
     let links = Links::find(&kernel, plan, &survey);
@@ -146,14 +157,7 @@ fn look(
     let all = rp_filter::of_all();
     findings.extend(rp_filter::judge(all, &links.filtered()));
     findings.extend(mtu::judge(&sizes(record, &survey, &links), commands));
-    if !plan.peers().is_empty() {
-        let can_load = plan.datapath.mode != Mode::Bridge && !record.off;
-        findings.extend(peers::judge_routes(&kernel, ways, can_load, commands));
-        findings.extend(peers::judge_neighbours(&kernel, ways));
-    }
-    if let Some(conf) = plan.datapath.overlay {
-        findings.extend(overlay::judge(&kernel, ways, conf, commands));
-    }
+    findings.extend(of_peers(&kernel, record, &survey, commands));
     let facts = pods::Facts {
         record,
         store: store.root(),
@@ -176,6 +180,26 @@ fn look(
         findings,
         jitted: pinned.map(|pinned| pinned.jitted),
     })
+}
+
+/// The checks of what leads to the peers.
+fn of_peers(
+    kernel: &Kernel,
+    record: &Record,
+    survey: &Survey,
+    commands: &Commands,
+) -> Vec<Finding> {
+    let (plan, ways) = (&survey.whole.plan, &survey.ways);
+    let mut findings = Vec::new();
+    if !plan.peers().is_empty() {
+        let can_load = plan.datapath.mode != Mode::Bridge && !record.off;
+        findings.extend(peers::judge_routes(kernel, ways, can_load, commands));
+        findings.extend(peers::judge_neighbours(kernel, ways));
+    }
+    if let Some(conf) = plan.datapath.overlay {
+        findings.extend(overlay::judge(kernel, ways, conf, commands));
+    }
+    findings
 }
 
 /// The links of a network.
@@ -236,18 +260,28 @@ fn sizes(record: &Record, survey: &Survey, links: &Links<'_>) -> mtu::Facts {
     }
 }
 
-fn netfilter(plan: &Plan, survey: &Survey) -> Netfilter {
+fn netfilter(survey: &Survey) -> Netfilter {
+    let whole = &survey.whole;
+    let plan = &whole.plan;
     let looked = plan.datapath.mode != Mode::Bridge && plan.bars_fast_path().is_none();
     let masquerade = Masquerade {
         network: &plan.network,
     };
-    let masquerades = plan.masquerade.then(|| {
-        let applied = masquerade.is_applied(&plan.pod_cidrs, &plan.cluster_cidrs());
-        applied.map_err(|error| format!("{error:#}"))
-    });
+    let said = |error: anyhow::Error| format!("{error:#}");
+    let mut masquerades = plan.masquerade.then(|| whole.masquerades().map_err(said));
+    let nft = nft::is_installed();
+    let mut cluster = None;
+    // Of peers that come and go it does not tell whether all are there.
+    if whole.is_clustered() && nft && masquerades == Some(Ok(true)) {
+        match masquerade.compare_cluster(&plan.cluster_cidrs()) {
+            Ok(differs) => cluster = differs,
+            Err(error) => masquerades = Some(Err(said(error))),
+        }
+    }
     Netfilter {
-        defeated: looked.then(|| survey.defeated(plan)),
-        nft: nft::is_installed(),
+        defeated: looked.then(|| survey.defeated()),
+        nft,
         masquerades,
+        cluster,
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn judge(
             Some(_) => vec![say(
                 Severity::Failure,
                 "is missing, and peers need it".to_owned(),
-                load,
+                &commands.drifted(load),
             )],
             None => vec![Finding::ok(CHECK, name, "no peer needs it")],
         };
@@ -74,7 +74,7 @@ pub(super) fn judge(
             0..=10 => several(replace),
             _ => load.clone(),
         };
-        found.push(say(Severity::Failure, message, &fix));
+        found.push(say(Severity::Failure, message, &commands.drifted(fix)));
     }
     let ok = format!(
         "VNI {}, knows {}; UDP port {port} must be open between nodes",

@@ -49,6 +49,7 @@ pub(super) fn judge_routes(
         } else {
             several(routes.iter().map(|route| replace(kernel, route)))
         };
+        let fix = commands.drifted(fix);
         found.push(Finding::new(
             ROUTES,
             Severity::Failure,
@@ -174,7 +175,11 @@ fn shadows(kernel: &Kernel, ways: &Ways) -> Option<Finding> {
 }
 
 /// Judges routes of beeline's own that lead to no peer of any network of the node.
-pub(super) fn judge_strays(kernel: &Kernel, peers: &HashSet<IpNetwork>) -> Option<Finding> {
+pub(super) fn judge_strays(
+    kernel: &Kernel,
+    peers: &HashSet<IpNetwork>,
+    commands: &Commands,
+) -> Option<Finding> {
     let strays: Vec<&Route> = kernel
         .routes
         .iter()
@@ -189,7 +194,7 @@ pub(super) fn judge_strays(kernel: &Kernel, peers: &HashSet<IpNetwork>) -> Optio
         Severity::Warning,
         format!("routes {}", names(&destinations)),
         "are beeline's (proto 190), but no network of this node has such a peer",
-        several(strays.iter().map(|route| delete(kernel, route))),
+        commands.drifted(several(strays.iter().map(|route| delete(kernel, route)))),
     ))
 }
 

@@ -149,10 +149,10 @@ fn routes_of_others_shadow_a_peer_only_if_they_win() {
 fn routes_of_ours_that_no_network_has_a_peer_for_are_strays() {
     let (mut kernel, ways) = node();
     let peers = ways.routes.iter().map(|route| route.destination).collect();
-    assert_eq!(judge_strays(&kernel, &peers), None);
+    assert_eq!(judge_strays(&kernel, &peers, &test_commands()), None);
     kernel.routes.push(route("10.9.0.0/24", "192.168.1.12", 2));
     kernel.routes.push(foreign("10.8.0.0/24", 3));
-    let found = judge_strays(&kernel, &peers).unwrap();
+    let found = judge_strays(&kernel, &peers, &test_commands()).unwrap();
     assert_eq!(found.object, "routes 10.9.0.0/24");
 }
 

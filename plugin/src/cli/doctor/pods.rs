@@ -113,19 +113,19 @@ fn in_maps(
             missing,
             Severity::Warning,
             "are not in the map PODS: they take the slow path",
-            &commands.load,
+            commands.drifted(&*commands.load),
         ),
         (
             wrong,
             Severity::Failure,
             "are not in the map PODS as recorded: packets may go to another interface",
-            &commands.load,
+            commands.load.clone(),
         ),
         (
             extra,
             Severity::Failure,
             "are in the map PODS, but no pod has them: packets to them are lost",
-            &commands.reload,
+            commands.reload.clone(),
         ),
     ];
     let cases = cases.into_iter().filter(|(ips, ..)| !ips.is_empty());
@@ -133,7 +133,7 @@ fn in_maps(
         .map(|(ips, severity, message, fix)| {
             let ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
             let object = format!("addresses {}", names(&ips));
-            Finding::new(CHECK, severity, object, message, &**fix)
+            Finding::new(CHECK, severity, object, message, fix)
         })
         .collect()
 }

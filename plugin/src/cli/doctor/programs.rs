@@ -104,7 +104,7 @@ fn unpinned(record: &Record, other_versions: &[String], commands: &Commands) -> 
         Severity::Failure,
         object,
         message,
-        &*commands.load,
+        commands.drifted(&*commands.load),
     )]
 }
 
@@ -134,23 +134,26 @@ fn misplaced(kernel: &Kernel, pinned: &Pinned, commands: &Commands) -> Vec<Findi
             missing(false),
             Severity::Warning,
             "is not attached: these packets take the slow path",
+            commands.drifted(&*commands.load),
         ),
         (
             missing(true),
             Severity::Failure,
             "is not attached: what the stack translates is not remembered, and such connections break",
+            commands.drifted(&*commands.load),
         ),
         (
             extra.collect(),
             Severity::Warning,
             "is attached where no peer is behind",
+            commands.load.clone(),
         ),
     ];
     let cases = cases.into_iter().filter(|(places, ..)| !places.is_empty());
     cases
-        .map(|(places, severity, message)| {
+        .map(|(places, severity, message, fix)| {
             let places: Vec<String> = places.iter().map(|at| place_name(kernel, **at)).collect();
-            Finding::new(CHECK, severity, names(&places), message, &*commands.load)
+            Finding::new(CHECK, severity, names(&places), message, fix)
         })
         .collect()
 }
@@ -188,7 +191,13 @@ pub(super) fn judge_peers(ways: &Ways, pinned: &Pinned, commands: &Commands) -> 
         .map(|(cidrs, severity, message)| {
             let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
             let object = format!("peers {}", names(&cidrs));
-            Finding::new(PEERS, severity, object, message, &*commands.load)
+            Finding::new(
+                PEERS,
+                severity,
+                object,
+                message,
+                commands.drifted(&*commands.load),
+            )
         })
         .collect();
     let ok = format!("{} in the map PEERS, as they are reached", ways.peers.len());

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::finding::{Commands, Finding, Severity, names, or_ok};
+use super::finding::{Commands, Finding, Severity, commands as several, names, or_ok};
 use crate::{
     datapath::config::Mode,
+    nft::{self, Difference},
     node::{Plan, Record},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Netfilter {
     pub(super) nft: bool,
     /// Whether the network's masquerading is as it should be, or why that cannot be told; none without `ipMasq`.
     pub(super) masquerades: Option<Result<bool, String>>,
+    /// How the cluster's CIDRs in it differ from those that there are.
+    pub(super) cluster: Option<Difference>,
 }
 
 /// How much it matters to a network that it has no fast path.
@@ -85,7 +88,7 @@ pub(super) fn judge(
         let keys = if uplinks {
             "datapath.uplinks"
         } else {
-            "datapath.peers, or datapath.overlay"
+            commands.peers_key()
         };
         found.push(Finding::new(
             CHECK,
@@ -182,14 +185,18 @@ fn masquerade(record: &Record, facts: &Netfilter, commands: &Commands) -> Vec<Fi
         true => "add a pod: the next ADD writes it",
         false => &commands.load,
     };
+    let load = commands.drifted(bare_load);
     match &facts.masquerades {
+        Some(Ok(true)) if let Some(differs) = &facts.cluster => {
+            found.push(unlike_cluster(&record.plan.network, differs, bare_load));
+        }
         Some(Ok(true)) if found.is_empty() => {
             found.push(Finding::ok(MASQUERADE, table.clone(), "is as it should be"));
         }
         Some(Ok(false)) => found.push(say(
             Severity::Failure,
             "is missing, or of other networks: pods do not reach the outside".to_owned(),
-            bare_load,
+            &load,
         )),
         Some(Err(error)) => found.push(say(Severity::Warning, error.clone(), &install)),
         Some(Ok(true)) | None => {}
@@ -197,131 +204,31 @@ fn masquerade(record: &Record, facts: &Netfilter, commands: &Commands) -> Vec<Fi
     found
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{finding::test_commands, pods::tests::record},
-        *,
-    };
-
-    fn off() -> Record {
-        Record {
-            off: true,
-            degraded: Some("turned off".to_owned()),
-            ..record()
-        }
+/// Masquerading that treats other CIDRs as the cluster's than there are. Only what goes over the table tells.
+fn unlike_cluster(network: &str, differs: &Difference, load: &str) -> Finding {
+    let table = format!("nftables table inet beeline-{network}");
+    let missing = &differs.missing;
+    if missing.is_empty() {
+        let message = "masquerades less than it should: some CIDRs in its sets cluster4 and cluster6 are no peers'";
+        return Finding::new(MASQUERADE, Severity::Warning, table, message, load);
     }
-
-    fn judged(record: &Record, configured: Option<(&Plan, &Path)>) -> Vec<Finding> {
-        judge(record, configured, &[], &test_commands())
-    }
-
-    #[test]
-    fn a_node_that_is_as_configured_is_one_line() {
-        let record = record();
-        let found = judged(&record, Some((&record.plan, Path::new("/x"))));
-        assert_eq!(found[0].severity, Severity::Ok);
-        assert_eq!(found.len(), 1);
-    }
-
-    #[test]
-    fn a_configuration_that_changed_or_went_is_a_note() {
-        let record = record();
-        let mut changed = record.plan.clone();
-        changed.masquerade = true;
-        let found = judged(&record, Some((&changed, Path::new("/x"))));
-        assert_eq!(found[0].severity, Severity::Note);
-        assert_eq!(found[0].fix.as_deref(), Some("beeline load"));
-        assert_eq!(judged(&record, None)[0].severity, Severity::Note);
-    }
-
-    #[test]
-    fn a_plain_bridge_matters_as_much_as_the_mode_says_and_anti_spoofing_more() {
-        let mut record = off();
-        for (mode, severity) in [
-            (Mode::Auto, Severity::Warning),
-            (Mode::Ebpf, Severity::Failure),
-        ] {
-            record.plan.datapath.mode = mode;
-            let plan = record.plan.clone();
-            let found = judged(&record, Some((&plan, Path::new("/x"))));
-            assert_eq!(found[0].severity, severity);
-            assert_eq!(found[0].fix.as_deref(), Some("beeline load"));
-        }
-        record.plan.datapath.anti_spoof = true;
-        let plan = record.plan.clone();
-        let found = judged(&record, Some((&plan, Path::new("/x"))));
-        assert_eq!(found[1].severity, Severity::Failure);
-    }
-
-    #[test]
-    fn peers_that_are_not_reached_are_told_with_the_key() {
-        let record = record();
-        let at = Some((&record.plan, Path::new("/x")));
-        for (problem, key) in [
-            ("uplink \"eth9\": no such interface", "datapath.uplinks; "),
-            (
-                "peer 10.9.0.0/24: node 1.1.1.1: no route",
-                "datapath.peers, ",
-            ),
-        ] {
-            let problems = [problem.to_owned()];
-            let found = judge(&record, at, &problems, &test_commands());
-            assert_eq!(found[0].object, problem);
-            assert!(
-                found[0]
-                    .fix
-                    .as_ref()
-                    .is_some_and(|fix| fix.starts_with(key))
-            );
-        }
-    }
-
-    fn firewall(record: &Record, defeated: &[&str]) -> Finding {
-        let facts = Netfilter {
-            defeated: Some(defeated.iter().map(|rule| (*rule).to_owned()).collect()),
-            nft: true,
-            masquerades: None,
-        };
-        let found = judge_netfilter(record, &facts, &test_commands());
-        found.into_iter().next().unwrap()
-    }
-
-    #[test]
-    fn firewalls_are_told_as_they_stand_to_the_fast_path() {
-        let fast = record();
-        assert_eq!(firewall(&fast, &[]).severity, Severity::Ok);
-        let later = firewall(&fast, &["drop"]);
-        assert_eq!(
-            (later.severity, &*later.object),
-            (Severity::Warning, "drop")
-        );
-        let kept = Record {
-            degraded: Some("a firewall".to_owned()),
-            firewall: vec!["drop".to_owned()],
-            ..record()
-        };
-        assert!(firewall(&kept, &["drop"]).message.starts_with("keeps"));
-        assert!(firewall(&kept, &[]).message.ends_with("is gone"));
-        let mut knowing = record();
-        knowing.plan.datapath.mode = Mode::Ebpf;
-        assert_eq!(firewall(&knowing, &["drop"]).severity, Severity::Note);
-    }
-
-    #[test]
-    fn masquerading_needs_its_table_and_nft() {
-        let judged = |nft, masquerades| {
-            let facts = Netfilter {
-                defeated: None,
-                nft,
-                masquerades,
-            };
-            let found = judge_netfilter(&record(), &facts, &test_commands());
-            found.first().map(|finding| finding.severity)
-        };
-        assert_eq!(judged(true, Some(Ok(true))), Some(Severity::Ok));
-        assert_eq!(judged(true, Some(Ok(false))), Some(Severity::Failure));
-        assert_eq!(judged(false, Some(Ok(true))), Some(Severity::Failure));
-        assert_eq!(judged(false, None), None);
-    }
+    let cidrs: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let add = missing.iter().map(|cidr| {
+        let set = nft::cluster_set(cidr.is_ipv4());
+        format!("nft add element inet beeline-{network} {set} '{{ {cidr} }}'")
+    });
+    Finding::new(
+        MASQUERADE,
+        Severity::Failure,
+        format!("peers {}", names(&cidrs)),
+        format!("are not in the sets of {table}: these see pods of this node under its address"),
+        match missing.len() {
+            0..=10 => several(add),
+            _ => load.to_owned(),
+        },
+    )
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -27,6 +27,10 @@ use crate::{
     node::{Attachment, Record, Store},
 };
 
+/// What is said where there is an agent's file, but the configuration names the peers.
+const IGNORED: &str =
+    "datapath.peers: the configuration names peers itself, those of the agent do not count";
+
 /// Options of `beeline status`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -173,6 +177,9 @@ fn status(options: &networks::Options) -> Result<Status> {
 fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Result<Network> {
     let mut problems = record.problems.clone();
     problems.extend(record.unmet().map(str::to_owned));
+    if store.is_clustered() && !record.plan.peers().is_empty() {
+        problems.push(IGNORED.to_owned());
+    }
     let plan = record.plan;
     let datapath = Datapath::open(&plan.datapath.bpffs, &plan.network);
     let is_on = datapath.is_some();

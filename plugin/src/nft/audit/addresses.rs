@@ -9,10 +9,10 @@ use super::holds::Holds;
 
 /// Addresses of one family: ranges with both ends in, sorted and apart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Addresses(Vec<(u128, u128)>);
+pub(in crate::nft) struct Addresses(Vec<(u128, u128)>);
 
 impl Addresses {
-    pub(super) fn of_cidrs(v4: bool, cidrs: &[IpNetwork]) -> Self {
+    pub(in crate::nft) fn of_cidrs(v4: bool, cidrs: &[IpNetwork]) -> Self {
         let cidrs = cidrs.iter().filter(|cidr| cidr.is_ipv4() == v4);
         Self::new(cidrs.map(|cidr| range(cidr.ip(), cidr.prefix())).collect())
     }
@@ -27,6 +27,14 @@ impl Addresses {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether all of a CIDR is among these.
+    pub(in crate::nft) fn cover(&self, cidr: &IpNetwork) -> bool {
+        let (low, high) = range(cidr.ip(), cidr.prefix());
+        let after = self.0.partition_point(|(first, _)| *first <= low);
+        let before = after.checked_sub(1).and_then(|at| self.0.get(at));
+        before.is_some_and(|(_, last)| high <= *last)
     }
 
     /// Whether an address of these is in `others`.
@@ -49,7 +57,7 @@ impl Addresses {
     }
 
     /// What nft's JSON says as elements of a set; `None` if one is no address.
-    pub(super) fn parse(elements: &[Value]) -> Option<Self> {
+    pub(in crate::nft) fn parse(elements: &[Value]) -> Option<Self> {
         let ranges: Option<Vec<_>> = elements.iter().map(parse).collect();
         ranges.map(Self::new)
     }
@@ -116,6 +124,21 @@ mod tests {
         assert_eq!(cidrs(&["10.244.0.0/24"]).are_in(&halves), Holds::Always);
         assert_eq!(halves.are_in(&cidrs(&["10.244.0.5/32"])), Holds::Perhaps);
         assert_eq!(halves.are_in(&cidrs(&["10.244.1.0/24"])), Holds::Never);
+    }
+
+    #[test]
+    fn a_cidr_is_covered_by_what_holds_all_of_it() {
+        let held = cidrs(&["10.244.0.0/25", "10.244.0.128/25", "10.246.0.0/16"]);
+        for (cidr, covered) in [
+            ("10.244.0.0/24", true),
+            ("10.246.7.0/24", true),
+            ("10.244.0.0/23", false),
+            ("10.243.0.0/24", false),
+            ("10.247.0.0/24", false),
+        ] {
+            assert_eq!(held.cover(&cidr.parse().unwrap()), covered, "{cidr}");
+        }
+        assert!(!Addresses::default().cover(&"0.0.0.0/0".parse().unwrap()));
     }
 
     #[test]

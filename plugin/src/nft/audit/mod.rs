@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 
 use super::kernel;
 
-mod addresses;
+pub(super) mod addresses;
 mod extensions;
 mod holds;
 mod known;

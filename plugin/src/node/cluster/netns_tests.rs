@@ -9,7 +9,8 @@ use super::*;
 use crate::{
     datapath::config::{DatapathConf, OverlayConf, OverlayKind},
     net::{address::Dad, testing},
-    node::{BridgePlan, drift},
+    nft::Difference,
+    node::{self, BridgePlan, Whole, drift},
 };
 
 /// A node with an uplink `up0`, on which its neighbours are, and a router to others.
@@ -313,6 +314,81 @@ fn a_node_with_another_pod_cidr_gives_up_the_former_gateway() {
             "{addresses:?}"
         );
         assert_eq!(routes()?, ["10.244.1.0/24 192.168.1.12"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_overlays_device_that_is_gone_is_found_and_made_anew() {
+    testing::netlink(async |netlink| {
+        let lab = Lab::new(netlink).await?;
+        let far = cluster(&[("10.244.3.0/24", "192.168.2.13")]);
+        lab.reconcile(&far).await?;
+        run(&format!("ip link delete {}", overlay_name()))?;
+        assert_eq!(lab.drifts().await?, ["node has lost its overlay's device"]);
+        lab.reconcile(&far).await?;
+        assert_eq!(lab.drifts().await?, [""; 0]);
+        Ok(())
+    });
+}
+
+#[test]
+fn peers_that_a_plan_names_count_for_more_than_those_of_an_agent() {
+    testing::netlink(async |netlink| {
+        let lab = Lab::new(netlink).await?;
+        let known = cluster(&[("10.244.2.0/24", "192.168.1.12")]);
+        assert!(!Whole::of(&lab.plan, &lab.store).is_clustered());
+        lab.reconcile(&known).await?;
+        let whole = Whole::of(&lab.plan, &lab.store);
+        assert_eq!(whole.cluster, Some(known));
+        assert_eq!(whole.plan.peers()[0].cidr, "10.244.2.0/24".parse()?);
+        assert!(whole.masquerades()?);
+        let mut named = lab.plan.clone();
+        named.datapath.peers = vec![PeerConf {
+            cidr: "10.244.9.0/24".parse()?,
+            node: "192.168.1.19".parse()?,
+        }];
+        let whole = Whole::of(&named, &lab.store);
+        assert!(!whole.is_clustered());
+        assert_eq!(whole.plan, named);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_network_that_is_not_alone_takes_its_clusters_routes_with_it() {
+    testing::netlink(async |netlink| {
+        let lab = Lab::new(netlink).await?;
+        lab.reconcile(&cluster(&[("10.244.2.0/24", "192.168.1.12")]))
+            .await?;
+        run("ip route add 10.99.0.0/16 via 192.168.1.99 proto 190")?;
+        let removal = node::remove(netlink, &lab.plan, &lab.store, false).await;
+        assert!(removal.failures.is_empty(), "{removal:?}");
+        assert_eq!(routes()?, ["10.99.0.0/16 192.168.1.99"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_masqueraded_towards_peers_by_mistake_is_named() {
+    testing::netlink(async |netlink| {
+        let lab = Lab::new(netlink).await?;
+        lab.reconcile(&cluster(&[
+            ("10.244.2.0/24", "192.168.1.12"),
+            ("10.244.3.0/24", "192.168.1.13"),
+        ]))
+        .await?;
+        let whole = Whole::of(&lab.plan, &lab.store);
+        let masquerade = Masquerade { network: "pods" };
+        let compare = || masquerade.compare_cluster(&whole.plan.cluster_cidrs());
+        assert_eq!(compare()?, None);
+        let (lost, more) = ("10.244.3.0/24".parse()?, "10.9.0.0/16".parse()?);
+        masquerade.change_cluster(&[more], &[])?;
+        assert_eq!(compare()?, Some(Difference::default()));
+        masquerade.change_cluster(&[], &[more, lost])?;
+        let missing = vec![lost];
+        assert_eq!(compare()?, Some(Difference { missing }));
+        assert!(whole.masquerades()?, "the CIDRs of this node are the same");
         Ok(())
     });
 }
