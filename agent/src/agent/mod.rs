@@ -439,7 +439,7 @@ fn report(before: Option<&Made>, made: &Made) {
     }
 }
 
-fn news(before: Option<&Vec<String>>, now: &Vec<String>) {
+fn news(before: Option<&Vec<String>>, now: &[String]) {
     let known = |problem: &&String| before.is_some_and(|before| before.contains(problem));
     now.iter()
         .filter(|problem| !known(problem))
