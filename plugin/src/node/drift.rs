@@ -13,12 +13,12 @@ use super::{
     peers::{Neighbourhood, installed_routes},
     routes, setup,
 };
-use crate::{datapath::Datapath, net::Netlink};
+use crate::{datapath::Datapath, net::Netlink, nft::Masquerade};
 
 /// Something that is missing, or left over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// What kind of thing: `node`, `peer`, `route`, `neighbour`, `map`, `program` or `pod`.
+    /// What kind of thing: `node`, `peer`, `masquerade`, `route`, `neighbour`, `map`, `program` or `pod`.
     pub kind: &'static str,
     /// Which, and how it differs.
     pub what: String,
@@ -50,6 +50,8 @@ pub async fn find(netlink: &Netlink, plan: &Plan, store: &Store) -> Result<Vec<D
     }
     if setup::ready(netlink, plan, store).await?.is_none() {
         drifts.push(Drift::new("node", "is not as it was set up"));
+    } else {
+        drifts.extend(of_masquerade(&whole.plan)?);
     }
     let found = Neighbourhood::find(netlink, &whole.plan).await?;
     let Some(record) = store.record() else {
@@ -69,6 +71,19 @@ pub async fn find(netlink: &Netlink, plan: &Plan, store: &Store) -> Result<Vec<D
         drifts.extend(on_fast_path(&datapath, &found)?);
     }
     Ok(drifts)
+}
+
+/// Of its table the set-up tells only whether it is there.
+fn of_masquerade(plan: &Plan) -> Result<Option<Drift>> {
+    if !plan.masquerade {
+        return Ok(None);
+    }
+    let masquerade = Masquerade {
+        network: &plan.network,
+    };
+    let differs = masquerade.compare_cluster(&plan.cluster_cidrs())?;
+    let drift = |_| Drift::new("masquerade", "exempts other pod CIDRs than the cluster's");
+    Ok(differs.map(drift))
 }
 
 fn on_fast_path(datapath: &Datapath, found: &Neighbourhood) -> Result<Vec<Drift>> {

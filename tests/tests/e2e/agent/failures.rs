@@ -8,6 +8,7 @@ use beeline_tests::pod::Pod;
 use beeline_tests::steady::{Tally, during};
 
 use super::lab::{Lab, assert_fast, assert_in_place, pod_cidrs, wait_until_known};
+use super::process::Agent;
 
 /// A pod comes, is reached from its node and another, and goes.
 #[track_caller]
@@ -59,7 +60,7 @@ fn all_of_the_etcd_stops_under_traffic_and_a_node_that_joins_after_it_is_reached
     })
     .expect("traffic");
     tallies.iter().for_each(Tally::assert_unbroken);
-    let up = |agent: &super::process::Agent| agent.metric("beeline_backend_up", None);
+    let up = |agent: &Agent| agent.metric("beeline_backend_up", None);
     assert_eq!(up(&agent).expect("metrics"), 0.0);
     wait_until_known(&[&a, &b, &c]);
     agent.assert_without_drift();

@@ -4,6 +4,7 @@ use beeline_tests::datapath::{FROM_UPLINK, TO_PEER, growth};
 use beeline_tests::slowpath::Proof;
 
 use super::lab::{Lab, assert_fast, assert_in_place, conflist, pod_cidrs, wait_until_known};
+use super::process::Agent;
 
 #[test]
 fn nodes_lease_subnets_and_their_pods_reach_each_other_by_the_fast_path_alone() {
@@ -35,9 +36,7 @@ fn nodes_lease_subnets_and_their_pods_reach_each_other_by_the_fast_path_alone() 
         let slow = proof.read().expect("proof");
         assert_eq!(slow.pod_to_pod(), 0, "{}: {slow}", node.name());
     }
-    agents
-        .iter()
-        .for_each(super::process::Agent::assert_without_drift);
+    agents.iter().for_each(Agent::assert_without_drift);
 }
 
 #[test]

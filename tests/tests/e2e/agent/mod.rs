@@ -1,4 +1,4 @@
-//! The agent with a real etcd of three members, each in a namespace of its own: nodes from nothing to gone again.
+//! The agent with a real etcd, whose members are in namespaces of their own: nodes from nothing to gone again.
 //!
 //! They need etcd and etcdctl; `BEELINE_AGENT_BIN` names the agent, by default it is the workspace's release build.
 

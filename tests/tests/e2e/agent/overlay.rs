@@ -1,7 +1,10 @@
 //! Nodes behind a router, whose pods reach each other by the overlay.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
+use anyhow::{Result, ensure};
 use beeline::datapath::Datapath;
 use beeline_tests::config::NETWORK;
 use beeline_tests::datapath::TO_OVERLAY;
@@ -20,20 +23,19 @@ use crate::fixture::spec;
 const OVERLAY: [&str; 2] = [TO_OVERLAY, "from_overlay/to_pod"];
 
 /// A lab of three such nodes.
-macro_rules! routed {
-    () => {{
-        let topology = TopologySpec {
-            underlay: Underlay::Router,
-            ..spec(3)
-        };
-        let (lab, nodes) = Lab::of(1, &topology);
-        for node in &nodes {
-            write_template(node, |list| {
-                list["plugins"][0]["datapath"]["overlay"] = json!({"type": "vxlan"});
-            });
-        }
-        (lab, nodes)
-    }};
+#[track_caller]
+fn routed() -> (Lab, [Arc<Node>; 3]) {
+    let topology = TopologySpec {
+        underlay: Underlay::Router,
+        ..spec(3)
+    };
+    let (lab, nodes) = Lab::of(1, &topology);
+    for node in &nodes {
+        write_template(node, |list| {
+            list["plugins"][0]["datapath"]["overlay"] = json!({"type": "vxlan"});
+        });
+    }
+    (lab, nodes)
 }
 
 /// The nodes that the fast path leads to.
@@ -41,12 +43,12 @@ fn nodes_of(node: &Node) -> BTreeSet<String> {
     let datapath = Datapath::open(&node.bpffs_dir(), NETWORK).expect("a datapath");
     let peers = datapath.peers().expect("PEERS").into_iter();
     peers
-        .map(|(_, peer)| std::net::IpAddr::from(peer.node).to_canonical().to_string())
+        .map(|(_, peer)| IpAddr::from(peer.node).to_canonical().to_string())
         .collect()
 }
 
 /// The addresses that the overlay's neighbour table knows.
-fn neighbours(node: &Node) -> anyhow::Result<usize> {
+fn neighbours(node: &Node) -> Result<usize> {
     let mut show = node.netns().command("ip");
     let links: Vec<Value> = exec::json(show.args(["-json", "link", "show", "type", "vxlan"]))?;
     let device = links[0]["ifname"].as_str().unwrap_or_default();
@@ -56,7 +58,7 @@ fn neighbours(node: &Node) -> anyhow::Result<usize> {
 }
 
 /// The pod CIDRs that a node's pods are not masqueraded towards.
-fn exempt(node: &Node) -> anyhow::Result<Vec<String>> {
+fn exempt(node: &Node) -> Result<Vec<String>> {
     let table = format!("beeline-{NETWORK}");
     let mut list = node.netns().command("nft");
     let set: Value = exec::json(list.args(["-j", "list", "set", "inet", &table, "cluster4"]))?;
@@ -69,7 +71,7 @@ fn exempt(node: &Node) -> anyhow::Result<Vec<String>> {
 
 #[test]
 fn pods_behind_routers_reach_each_other_and_a_nodes_new_address_is_followed() {
-    let (lab, [a, b, c]) = routed!();
+    let (lab, [a, b, c]) = routed();
     let [_first, agent, _third] = lab.agents([&a, &b, &c]);
     let pods = [&a, &b, &c].map(|node| node.add_pod("pod"));
     let [on_a, on_b, on_c] = &pods;
@@ -96,7 +98,7 @@ fn pods_behind_routers_reach_each_other_and_a_nodes_new_address_is_followed() {
         wait_for("the new address", seconds(60), || {
             let nodes = nodes_of(node);
             let followed = nodes.contains(other) && nodes.len() == 2 && neighbours(node)? == 2;
-            anyhow::ensure!(followed, "{}: {nodes:?}", node.name());
+            ensure!(followed, "{}: {nodes:?}", node.name());
             Ok(())
         })
         .expect("followed");
@@ -111,7 +113,7 @@ fn pods_behind_routers_reach_each_other_and_a_nodes_new_address_is_followed() {
 
 #[test]
 fn a_node_leaves_and_the_others_forget_all_of_it() {
-    let (lab, [a, b, c]) = routed!();
+    let (lab, [a, b, c]) = routed();
     let [first, _second, agent] = lab.agents([&a, &b, &c]);
     let (on_a, on_b) = (a.add_pod("pod"), b.add_pod("pod"));
     c.add_pod("pod").delete().expect("DEL");
@@ -129,7 +131,7 @@ fn a_node_leaves_and_the_others_forget_all_of_it() {
         wait_for("the node's neighbours and exemptions", seconds(30), || {
             let (neighbours, exempt) = (neighbours(node)?, exempt(node)?);
             let gone = !exempt.contains(&left[0].ip().to_string());
-            anyhow::ensure!(
+            ensure!(
                 neighbours == 1 && exempt.len() == 2 && gone,
                 "{neighbours}, {exempt:?}"
             );

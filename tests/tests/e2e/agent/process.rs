@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -228,7 +228,7 @@ pub(super) fn uninstall(node: &Node) -> Result<String> {
     for (option, directory) in directories(node) {
         command.arg(option).arg(directory);
     }
-    let output: Output = exec::output(&mut command, b"")?;
+    let output = exec::output(&mut command, b"")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {said}", output.status);
     Ok(said)
