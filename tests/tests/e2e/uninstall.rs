@@ -31,7 +31,7 @@ fn bin_dir(node: &Node) -> PathBuf {
 }
 
 fn run(node: &Node, arguments: &[&str]) -> Output {
-    let mut command = node.netns().command(&agent());
+    let mut command = node.netns().command(agent());
     command.args(arguments).arg("--bin-dir").arg(bin_dir(node));
     exec::output(&mut command, b"").expect("the agent; `cargo xtask build` builds it")
 }
