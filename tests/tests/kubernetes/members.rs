@@ -13,9 +13,9 @@ use crate::wait::{seconds, wait_for};
 
 /// A Node object that no kubelet stands behind. It has no labels, so that no DaemonSet takes it for a node.
 pub(crate) struct MadeUp<'a> {
-    name: &'a str,
-    pod_cidr: Option<&'a str>,
-    ip: Option<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) pod_cidr: Option<&'a str>,
+    pub(crate) ip: Option<&'a str>,
 }
 
 /// One beside the real nodes; its pods' addresses are none that the controller manager gives out.
