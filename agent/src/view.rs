@@ -75,6 +75,7 @@ impl View {
         for cidr in &pod_cidrs {
             claims.add(*cidr, &self.own);
         }
+        own.into_iter().for_each(|own| claims.add_addresses(own));
         let (mut peers, mut problems) = (Vec::new(), Vec::new());
         for member in others {
             match peers_of(member, &claims) {
@@ -82,6 +83,7 @@ impl View {
                     found
                         .iter()
                         .for_each(|peer| claims.add(peer.cidr, &member.name));
+                    claims.add_addresses(member);
                     peers.extend(found);
                 }
                 Err(problem) => problems.push(format!("node {}: {problem}", member.name)),
@@ -124,6 +126,11 @@ fn peers_of(member: &Member, claims: &Claims) -> Result<Vec<ClusterPeer>, String
                 return Err(format!("pod CIDR {cidr}: overlaps {other} of node {whose}"));
             }
         }
+        if let Some((address, whose)) = claims.address_within(cidr) {
+            return Err(format!(
+                "pod CIDR {cidr}: holds {address}, the address of node {whose}"
+            ));
+        }
         let Some(node) = address_for(cidr, &member.addresses) else {
             return Err("has no address".to_owned());
         };
@@ -143,18 +150,34 @@ fn address_for(cidr: &IpNetwork, addresses: &[IpAddr]) -> Option<IpAddr> {
     of_family.next().or_else(|| addresses.first()).copied()
 }
 
-/// CIDRs that have an owner. No two overlap, hence only neighbours in order have to be looked at.
+/// What has an owner.
 #[derive(Default)]
-struct Claims(BTreeMap<IpAddr, (IpNetwork, String)>);
+struct Claims {
+    /// CIDRs by their first address. No two overlap, hence only neighbours in order have to be looked at.
+    cidrs: BTreeMap<IpAddr, (IpNetwork, String)>,
+    /// Nodes' own addresses: a route to one as a pod would cut its node off.
+    addresses: BTreeMap<IpAddr, String>,
+}
 
 impl Claims {
     fn add(&mut self, cidr: IpNetwork, owner: &str) {
-        self.0.insert(cidr.network(), (cidr, owner.to_owned()));
+        self.cidrs.insert(cidr.network(), (cidr, owner.to_owned()));
+    }
+
+    fn add_addresses(&mut self, member: &Member) {
+        let owned = member.addresses.iter().map(|ip| (*ip, member.name.clone()));
+        self.addresses.extend(owned);
+    }
+
+    fn address_within(&self, cidr: &IpNetwork) -> Option<(IpAddr, &str)> {
+        let mut from = self.addresses.range(cidr.network()..);
+        let (address, owner) = from.next()?;
+        cidr.contains(*address).then_some((*address, &**owner))
     }
 
     fn overlapping(&self, cidr: &IpNetwork) -> Option<(IpNetwork, &str)> {
-        let before = self.0.range(..=cidr.network()).next_back();
-        let within = self.0.range(cidr.network()..).next();
+        let before = self.cidrs.range(..=cidr.network()).next_back();
+        let within = self.cidrs.range(cidr.network()..).next();
         let claims = [before, within].into_iter().flatten();
         let mut claims = claims.map(|(_, (other, owner))| (*other, &**owner));
         claims.find(|(other, _)| {
@@ -263,6 +286,22 @@ mod tests {
             let problem = format!("node b: pod CIDR {cidr}: overlaps 10.244.1.0/24 of node own");
             assert_eq!(judgement.problems, [problem]);
         }
+    }
+
+    #[test]
+    fn a_cidr_that_holds_a_nodes_address_is_none() {
+        let judgement = judged(vec![
+            member("b", 2, &["10.244.2.0/24"], &["192.168.1.12"]),
+            member("c", 3, &["192.168.1.0/24"], &["192.168.1.13"]),
+            member("d", 4, &["10.244.4.0/24"], &["10.244.2.9"]),
+        ]);
+        assert_eq!(
+            peers(&judgement),
+            ["b 10.244.2.0/24 192.168.1.12", "d 10.244.4.0/24 10.244.2.9"]
+        );
+        let problem =
+            "node c: pod CIDR 192.168.1.0/24: holds 192.168.1.11, the address of node own";
+        assert_eq!(judgement.problems, [problem]);
     }
 
     #[test]
