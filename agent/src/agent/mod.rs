@@ -3,8 +3,10 @@
 //! Everything that must outlive the agent is in the kernel or in a file when a round ends: whatever kills the agent, packets
 //! and ADDs go on, and the next one finds what there is.
 
+mod make;
 mod probe;
 mod report;
+mod upkeep;
 mod watcher;
 
 use std::{
@@ -13,16 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use beeline::{
-    child,
-    cni::{self, NetConf},
+    child, cni,
     net::Netlink,
-    node::{
-        Lock, Plan, Record, Store,
-        cluster::{self, Cluster, Followed},
-        drift,
-    },
+    node::{Lock, Plan, Record, Store, cluster::Cluster},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -32,11 +29,9 @@ use tokio::{
 
 use crate::{
     backend::Event,
-    calls,
     conflist::{self, Conflist},
-    gc,
     health::Health,
-    metrics::{Metrics, Network},
+    metrics::Metrics,
     options::Daemon,
     signals::Signals,
     view::{Judgement, View},
@@ -57,9 +52,6 @@ const BEAT: Duration = Duration::from_secs(10);
 /// How often to look for what pods left behind.
 const GC: Duration = Duration::from_secs(300);
 
-/// So many things of a kind are named in the log.
-const NAMED: usize = 10;
-
 /// What the loop works with.
 pub(crate) struct Agent<'a> {
     pub(crate) options: &'a Daemon,
@@ -75,6 +67,8 @@ pub(crate) struct Agent<'a> {
 /// What the loop knows.
 struct State {
     view: View,
+    /// Whether the backend has told what members there are.
+    listed: bool,
     /// What the node was last made.
     made: Option<Made>,
     /// When there is something to do.
@@ -122,6 +116,7 @@ impl Agent<'_> {
     ) -> Result<End> {
         let mut state = State {
             view: View::new(&self.options.node_name),
+            listed: false,
             made: None,
             due: None,
             began: None,
@@ -212,6 +207,7 @@ impl Agent<'_> {
         self.metrics.set_backend_up(state.lost.is_none());
         // The first list counts also if nothing is in it.
         let listed = matches!(event, Event::All(_));
+        state.listed |= listed;
         if state.view.take(event) || listed && state.made.is_none() {
             let now = Instant::now();
             let next = state.began.map_or(now, |began| began + APART);
@@ -222,193 +218,13 @@ impl Agent<'_> {
     async fn round(&self, state: &mut State) {
         state.due = None;
         state.began = Some(Instant::now());
+        if !state.listed {
+            return self.resume(state).await;
+        }
         let judgement = state.view.judge();
         self.metrics
             .set_cluster(state.view.len(), judgement.problems.len());
         self.make(state, judgement).await;
-    }
-
-    /// Makes the node as it was judged, and notes what came of it.
-    async fn make(&self, state: &mut State, judgement: Judgement) {
-        let began = Instant::now();
-        let made = self
-            .attempt(&mut state.lock, state.made.as_ref(), judgement)
-            .await;
-        self.metrics.reconciled(began.elapsed(), &made);
-        match made {
-            Ok(made) => {
-                if state.made.is_none() {
-                    state.calls = Some(self.begin(&made));
-                }
-                report::news(state.made.as_ref(), &made);
-                state.failure = None;
-                state.made = Some(made);
-            }
-            Err(error) => {
-                let failure = format!("{error:#}");
-                if state.failure.as_ref() != Some(&failure) {
-                    tracing::error!("{failure}");
-                }
-                state.failure = Some(failure);
-                state.due = Some(Instant::now() + RETRY);
-            }
-        }
-        self.tell(match (&mut state.made, &state.failure) {
-            (Some(made), failure) => {
-                made.doubtful |= failure.is_some();
-                // ADDs go on with what there is.
-                self.assess(made).await
-            }
-            (None, failure) => Err(failure.clone().unwrap_or_default()),
-        });
-    }
-
-    /// Starts what needs a network.
-    fn begin(&self, made: &Made) -> JoinHandle<()> {
-        watcher::start(&made.store);
-        let conf = NetConf::parse(made.conflist.plugin.to_string().into(), cni::Command::Add);
-        if let Ok(conf) = conf {
-            self.metrics.set_network(Network::of(&conf));
-        }
-        let state_dir = made.plan.datapath.state_dir.clone();
-        let metrics = Arc::clone(&self.metrics);
-        tokio::spawn(async move {
-            if let Err(error) = calls::receive(&state_dir, metrics).await {
-                tracing::warn!("what the plugin's calls took will not be known: {error:#}");
-            }
-        })
-    }
-
-    /// Makes the node as it was judged.
-    async fn attempt(
-        &self,
-        lock: &mut Option<Lock>,
-        before: Option<&Made>,
-        judgement: Judgement,
-    ) -> Result<Made> {
-        let (node, own) = (&self.options.node, &self.options.node_name);
-        ensure!(
-            !judgement.pod_cidrs.is_empty(),
-            "node {own}: has no pod CIDR; {} gives it none",
-            self.backend
-        );
-        let conflist = conflist::render(node, &judgement.pod_cidrs)?;
-        let plan = cni::plan_of(&conflist.plugin)?;
-        let store = Store::new(&plan);
-        if lock.is_none() {
-            *lock = store.lock_agent()?;
-            let ours = lock.is_some();
-            ensure!(
-                ours,
-                "network {}: another agent keeps it; waiting for its end",
-                plan.network
-            );
-        }
-        let cluster = judgement.cluster(self.backend, own);
-        let certain = before.filter(|made| !made.doubtful && made.plan == plan);
-        let followed = match certain {
-            Some(made) if made.cluster == cluster => Followed::Entirely,
-            Some(made) => self.follow(made, &cluster).await,
-            None => Followed::NeedsReconcile,
-        };
-        let record = match (followed, certain) {
-            (Followed::Entirely, Some(made)) => store.record().unwrap_or(made.record.clone()),
-            _ => cluster::reconcile(self.netlink, &plan, &store, &cluster).await?,
-        };
-        if conflist::install(node, &conflist)? {
-            tracing::info!("{}: written", conflist::path(node).display());
-        }
-        Ok(Made {
-            conflist,
-            plan,
-            store,
-            judgement,
-            cluster,
-            record,
-            doubtful: false,
-        })
-    }
-
-    async fn follow(&self, made: &Made, cluster: &Cluster) -> Followed {
-        let (plan, store) = (&made.plan, &made.store);
-        let followed = cluster::follow(self.netlink, plan, store, &made.cluster, cluster).await;
-        followed.unwrap_or_else(|error| {
-            tracing::warn!("a change of the cluster: {error:#}; setting all of the node up again");
-            Followed::NeedsReconcile
-        })
-    }
-
-    /// Looks whether the node still is as it was made, and makes it so again if it is not.
-    async fn resync(&self, state: &mut State) {
-        let Some(made) = &mut state.made else { return };
-        match drift::find(self.netlink, &made.plan, &made.store).await {
-            Ok(drifts) => {
-                for drift in drifts.iter().take(NAMED) {
-                    tracing::warn!("drift: {drift}");
-                }
-                if drifts.len() > NAMED {
-                    tracing::warn!("drift: {} more", drifts.len() - NAMED);
-                }
-                drifts
-                    .iter()
-                    .for_each(|drift| self.metrics.repaired(drift.kind, 1));
-                made.doubtful |= !drifts.is_empty();
-            }
-            Err(error) => tracing::warn!("look for drift: {error:#}"),
-        }
-        // What was on the plain bridge for want of something may have it by now.
-        made.doubtful |= made.record.degraded.is_some() && !made.record.off;
-        let judgement = made.judgement.clone();
-        self.make(state, judgement).await;
-    }
-
-    /// Whether pods get networking here.
-    async fn assess(&self, made: &Made) -> Result<(), String> {
-        let node = &self.options.node;
-        match conflist::rival(node) {
-            Ok(None) => {}
-            Ok(Some(rival)) => {
-                return Err(format!(
-                    "{}: comes before {}, runtimes take it instead",
-                    rival.display(),
-                    node.conf_name
-                ));
-            }
-            Err(error) => return Err(format!("{error:#}")),
-        }
-        probe::status(&node.bin_dir, &made.conflist.plugin).await
-    }
-
-    fn tell(&self, ready: Result<(), String>) {
-        let before = self.health.ready();
-        if before != ready {
-            match &ready {
-                Ok(()) => tracing::info!("ready for pods"),
-                Err(why) => tracing::warn!("not ready for pods: {why}"),
-            }
-        }
-        self.ready.send_replace(ready.is_ok());
-        self.health.set_ready(ready);
-    }
-
-    async fn collect(&self, state: &State) {
-        let Some(made) = &state.made else { return };
-        let scope = gc::Scope {
-            store: &made.store,
-            conf: &made.conflist.plugin,
-            bin_dir: &self.options.node.bin_dir,
-            socket: self.options.runtime_endpoint.as_deref(),
-            age: self.options.gc_age,
-        };
-        match gc::run(&scope).await {
-            Ok(gc::Collected {
-                attachments,
-                owners,
-            }) => {
-                self.metrics.collected(attachments as u64, owners as u64);
-            }
-            Err(error) => tracing::warn!("collect what pods left: {error:#}"),
-        }
     }
 }
 
