@@ -29,6 +29,20 @@ fn a_second_agent_waits_for_the_firsts_end_and_takes_over() {
 }
 
 #[test]
+fn a_second_agent_takes_over_also_where_nobody_tells_it_of_the_cluster() {
+    let (mut lab, [node]) = Lab::new(1);
+    let first = lab.agent(&node);
+    first.wait_until_ready();
+    lab.etcd.kill(0);
+    first.wait_until_logged("etcd: lost, going on as before");
+    let second = lab.agent_with(&node, PORT + 1, &[]);
+    second.wait_until_refused(&["another agent keeps it; waiting for its end"]);
+    first.stop();
+    second.wait_until_ready();
+    node.add_pod("pod").delete().expect("DEL");
+}
+
+#[test]
 fn an_agent_ends_when_it_is_told_to_also_in_the_middle_of_a_round() {
     let (lab, [node]) = Lab::new(1);
     let agent = lab.agent(&node);
