@@ -142,22 +142,12 @@ fn remains(path: &Path) -> Result<Option<Remains>> {
     };
     let parse = || -> Result<Remains> {
         let list: Value = serde_json::from_slice(&text)?;
-        let single = ours(&list).context("no plugin of type beeline in it")?;
+        let single =
+            cni::part_of(&list, install::PLUGIN).context("no plugin of type beeline in it")?;
         Ok(cni::remains_of(&single)?)
     };
     let remains = parse().with_context(|| path.display().to_string())?;
     Ok(Some(remains))
-}
-
-/// Our part of a list of plugins, as the runtime hands it to the plugin.
-fn ours(list: &Value) -> Option<Value> {
-    let mut plugins = list["plugins"].as_array()?.iter();
-    let mut single = plugins
-        .find(|plugin| plugin["type"] == install::PLUGIN)?
-        .clone();
-    single["name"] = list["name"].clone();
-    single["cniVersion"] = list["cniVersion"].clone();
-    Some(single)
 }
 
 /// Whether beeline serves another network on this node, by another configuration or by what was set up.
@@ -183,7 +173,9 @@ fn others(node: &Node, found: &Remains) -> Result<bool> {
     let serves = |path: &PathBuf| {
         let list = fs::read(path).ok();
         let list = list.and_then(|text| serde_json::from_slice(&text).ok());
-        list.is_some_and(|list: Value| ours(&list).is_some() || list["type"] == install::PLUGIN)
+        list.is_some_and(|list: Value| {
+            cni::part_of(&list, install::PLUGIN).is_some() || list["type"] == install::PLUGIN
+        })
     };
     Ok(of_runtime.iter().any(serves))
 }

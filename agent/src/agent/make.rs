@@ -95,7 +95,7 @@ impl Agent<'_> {
         let cluster = judgement.cluster(self.backend, own);
         let certain = before.filter(|made| !made.doubtful && made.plan == plan);
         let followed = match certain {
-            Some(made) if made.cluster == cluster => Followed::Entirely,
+            Some(made) if made.judgement == judgement => Followed::Entirely,
             Some(made) => self.follow(made, &cluster).await,
             None => Followed::NeedsReconcile,
         };
@@ -111,7 +111,6 @@ impl Agent<'_> {
             plan,
             store,
             judgement,
-            cluster,
             record,
             doubtful: false,
         })
@@ -119,7 +118,10 @@ impl Agent<'_> {
 
     async fn follow(&self, made: &Made, cluster: &Cluster) -> Followed {
         let (plan, store) = (&made.plan, &made.store);
-        let followed = cluster::follow(self.netlink, plan, store, &made.cluster, cluster).await;
+        let before = made
+            .judgement
+            .cluster(self.backend, &self.options.node_name);
+        let followed = cluster::follow(self.netlink, plan, store, &before, cluster).await;
         followed.unwrap_or_else(|error| {
             tracing::warn!("a change of the cluster: {error:#}; setting all of the node up again");
             Followed::NeedsReconcile

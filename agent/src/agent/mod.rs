@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use beeline::{
     child, cni,
     net::Netlink,
-    node::{Lock, Plan, Record, Store, cluster::Cluster},
+    node::{Lock, Plan, Record, Store},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -92,7 +92,6 @@ struct Made {
     plan: Plan,
     store: Store,
     judgement: Judgement,
-    cluster: Cluster,
     record: Record,
     /// Whether the node may differ from it.
     doubtful: bool,

@@ -133,15 +133,7 @@ fn configured(directory: &Path) -> Result<Vec<Plan>> {
 
 /// Our part of a list of plugins, as the runtime hands it to us.
 pub(super) fn ours(list: &Value) -> Option<Value> {
-    let own = own_type()?;
-    let plugins = list["plugins"].as_array()?;
-    let mut single = plugins
-        .iter()
-        .find(|plugin| plugin["type"] == own.as_str())?
-        .clone();
-    single["name"] = list["name"].clone();
-    single["cniVersion"] = list["cniVersion"].clone();
-    Some(single)
+    cni::part_of(list, &own_type()?)
 }
 
 /// The type by which configurations name this plugin: its file's name.

@@ -6,6 +6,7 @@ mod doctor;
 mod load;
 mod monitor;
 mod networks;
+mod output;
 mod status;
 
 use std::{io, path::PathBuf, process::ExitCode};

@@ -96,6 +96,15 @@ pub fn plan_and_ipam_of(conf: &Value) -> Result<(Plan, Option<IpamConf>)> {
     Ok((plan::plan(&conf, host_local.as_ref()), host_local))
 }
 
+/// The part of a list of plugins that is of a type, as the runtime hands it to that plugin.
+pub fn part_of(list: &Value, kind: &str) -> Option<Value> {
+    let mut plugins = list["plugins"].as_array()?.iter();
+    let mut part = plugins.find(|plugin| plugin["type"] == kind)?.clone();
+    part["name"] = list["name"].clone();
+    part["cniVersion"] = list["cniVersion"].clone();
+    Some(part)
+}
+
 /// What a network may have left on a node.
 #[derive(Clone, Debug)]
 pub struct Remains {

@@ -20,7 +20,7 @@ mod unplug;
 pub mod version;
 mod vlan;
 
-pub use call::{Remains, main, plan_and_ipam_of, plan_of, remains_of};
+pub use call::{Remains, main, part_of, plan_and_ipam_of, plan_of, remains_of};
 pub use config::NetConf;
 pub use env::{Args, Command, Env};
 pub use error::{Code, Error, Result, WithCode};

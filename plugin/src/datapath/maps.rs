@@ -49,9 +49,7 @@ pub(super) fn lru<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<Map
 /// How full a map of [`Usage::MAPS`] is.
 pub(super) fn usage(pins: &Pins, name: &'static str) -> Result<Usage> {
     let map = open(pins, name)?;
-    let info = map.info();
-    let info = info.with_context(|| format!("map {name}: get information"))?;
-    let size = info.max_entries();
+    let size = max_entries(&map, name)?;
     let held = match name {
         names::PODS => count::<Address, abi::Pod>(Map::HashMap(map), size),
         names::PEERS => count::<Cidr, Peer>(Map::HashMap(map), size),
@@ -66,7 +64,11 @@ pub(super) fn usage(pins: &Pins, name: &'static str) -> Result<Usage> {
 
 /// How many entries a map can hold.
 pub(super) fn size(pins: &Pins, name: &str) -> Result<u32> {
-    let info = open(pins, name)?.info();
+    max_entries(&open(pins, name)?, name)
+}
+
+fn max_entries(map: &MapData, name: &str) -> Result<u32> {
+    let info = map.info();
     let info = info.with_context(|| format!("map {name}: get information"))?;
     Ok(info.max_entries())
 }

@@ -25,7 +25,7 @@ mod text;
 use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ use self::{
     finding::{Commands, Finding, Severity},
     known::Networks,
 };
-use super::networks;
+use super::{networks, output::Output};
 use crate::{
     datapath::{
         Pins,
@@ -64,12 +64,6 @@ pub(super) struct Options {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 /// What all checks found on a node.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -84,13 +78,7 @@ struct Report {
 /// Prints what is found; says whether there is no failure.
 pub(super) fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
     let report = examine(options)?;
-    match options.output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)?;
-        }
-        Output::Text => text::print(&report, out)?,
-    }
+    options.output.print(&report, out, text::print)?;
     Ok(report.severity < Severity::Failure)
 }
 

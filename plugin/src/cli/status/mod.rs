@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::Result;
 use beeline_common::{ABI_VERSION, Hook, Outcome};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
-use super::networks;
+use super::{networks, output::Output};
 use crate::{
     datapath::{
         Counter, Datapath, Kind, Usage,
@@ -39,12 +39,6 @@ pub(super) struct Options {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// A node as this command shows it.
@@ -151,13 +145,7 @@ enum Monitored {
 /// Prints the node, and every network that was set up on it since boot.
 pub(super) fn print(options: &Options, out: &mut impl Write) -> Result<()> {
     let status = status(&options.networks)?;
-    match options.output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &status)?;
-            writeln!(out)?;
-        }
-        Output::Text => text::print(&status, out)?,
-    }
+    options.output.print(&status, out, text::print)?;
     Ok(())
 }
 
