@@ -32,6 +32,7 @@ pub mod services;
 pub mod skip;
 pub mod slowpath;
 pub mod snapshot;
+pub mod soak;
 pub mod sockopt;
 pub mod steady;
 pub mod sweep;

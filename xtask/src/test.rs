@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Fuzz the packet logic with so many packets, on the host and in the kernel; other tests run a few
     #[arg(long, value_name = "PACKETS")]
     fuzz: Option<u64>,
+    /// Run the tests that kill, fill and churn a node at full length, and show what they count; takes most of an hour
+    #[arg(long)]
+    soak: bool,
 }
 
 impl Args {
@@ -53,12 +56,13 @@ impl Args {
             kubernetes: self.kubernetes || all,
             kube_dir: self.kube_dir.clone(),
             fuzz: self.fuzz,
+            soak: self.soak,
         }
     }
 
     fn is_all(&self) -> bool {
         let some = self.unit || self.bpf || self.netns || self.kubernetes;
-        !(some || self.fuzz.is_some())
+        !(some || self.soak || self.fuzz.is_some())
     }
 }
 
@@ -105,7 +109,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             fuzz(packets, &["beeline-tests", "--test", "bpf"])
         });
     }
+    if selected.soak {
+        steps.step("soak", soak);
+    }
     steps.finish()
+}
+
+/// Runs the tests that take long when asked to, one after the other, and shows what they print.
+fn soak() -> Result<()> {
+    let environment = netns_environment()?;
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--package", "beeline-tests", "--test", "e2e"]);
+    cargo.args(["soak_", "--", "--nocapture", "--test-threads=1"]);
+    cargo.env("BEELINE_SOAK", "1").envs(environment);
+    let tested = process::run(&mut cargo);
+    let cleaned = clean();
+    tested.and(cleaned)
 }
 
 /// Runs the fuzz tests of a target, optimised, and shows what they print: packets, and what became of them.
@@ -150,7 +169,8 @@ fn bpf(tests: &mut Tests) -> Result<()> {
     suite.run(tests)
 }
 
-fn netns(tests: &mut Tests) -> Result<()> {
+/// Builds and installs what the end-to-end tests run; returns where it is.
+fn netns_environment() -> Result<Vec<(&'static str, PathBuf)>> {
     require_root()?;
     packages::require(&[
         packages::DEMO,
@@ -166,7 +186,16 @@ fn netns(tests: &mut Tests) -> Result<()> {
     build::agent(true)?;
     let image = image::for_tests()?;
     let failpoints = build_failpoints()?;
+    Ok(vec![
+        ("BEELINE_BIN", workspace::release_bin("beeline")),
+        ("BEELINE_AGENT_BIN", workspace::release_bin("beeline-agent")),
+        ("BEELINE_FAILPOINTS_BIN", failpoints),
+        ("BEELINE_IMAGE", image),
+    ])
+}
 
+fn netns(tests: &mut Tests) -> Result<()> {
+    let environment = netns_environment()?;
     let suite = Suite {
         select: &[
             "--package",
@@ -179,12 +208,7 @@ fn netns(tests: &mut Tests) -> Result<()> {
             "--test",
             "cri",
         ],
-        environment: vec![
-            ("BEELINE_BIN", workspace::release_bin("beeline")),
-            ("BEELINE_AGENT_BIN", workspace::release_bin("beeline-agent")),
-            ("BEELINE_FAILPOINTS_BIN", failpoints),
-            ("BEELINE_IMAGE", image),
-        ],
+        environment,
         ..Suite::default()
     };
     let tested = suite.run(tests);
@@ -296,5 +320,10 @@ mod tests {
         };
         assert_eq!(tiers(&fuzz.selected()), [false; 4]);
         assert_eq!(fuzz.selected().fuzz, Some(1000));
+        let soak = Args {
+            soak: true,
+            ..Args::default()
+        };
+        assert_eq!(tiers(&soak.selected()), [false; 4]);
     }
 }
