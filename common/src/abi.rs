@@ -211,6 +211,7 @@ pub struct Event {
 const _: () = assert!(size_of::<Event>() == 64);
 
 #[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya asks for a promise of each type in a map")]
 mod user {
     use super::{Cidr, Event, Peer, Pod, Port, PrefixTable};
     use crate::{Address, Count, Flow};

@@ -2,6 +2,7 @@
 //!
 //! All packet logic is in `beeline-common`, where it is tested on the host.
 
+#![allow(unsafe_code, reason = "helpers, maps and the context of the kernel")]
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

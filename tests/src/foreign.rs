@@ -165,6 +165,7 @@ fn instructions(act: Act) -> Vec<u64> {
     }
 }
 
+#[expect(unsafe_code, reason = "a descriptor that bpf(2) returns")]
 fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
     /// The first members of `union bpf_attr` for the command; the kernel takes the others for 0.
     #[repr(C)]
@@ -203,6 +204,10 @@ fn pin_to(program: &OwnedFd, path: &Path) -> io::Result<()> {
     bpf(BPF_OBJ_PIN, &attributes).map(drop)
 }
 
+#[expect(
+    unsafe_code,
+    reason = "no safe library loads programs of single instructions"
+)]
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
     // SAFETY: the pointers inside are of data that outlives the call, and the kernel reads no more than the sizes say.
     let done = unsafe {

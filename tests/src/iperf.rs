@@ -153,6 +153,7 @@ fn run(
 }
 
 /// Has a command end with the thread that starts it, and run on one CPU only if it is given.
+#[expect(unsafe_code, reason = "runs between fork and exec")]
 pub fn pin(command: &mut Command, cpu: Option<usize>) -> Result<&mut Command> {
     let set = cpu.map(rr::only).transpose()?;
     let pin = move || {

@@ -118,6 +118,7 @@ impl Namespace {
     }
 
     /// Returns a command that will run inside. Only the network changes: the file systems, bpffs too, stay the caller's.
+    #[expect(unsafe_code, reason = "runs between fork and exec")]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let handle = self.handle.try_clone();
         let enter = move || match &handle {

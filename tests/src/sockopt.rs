@@ -17,6 +17,7 @@ pub fn path_mtu(stream: &TcpStream) -> Result<u32> {
     Ok(mtu.context("path MTU")?.try_into()?)
 }
 
+#[expect(unsafe_code, reason = "nix does not know these options")]
 fn get(socket: &impl AsRawFd, level: c_int, name: c_int) -> nix::Result<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as socklen_t;

@@ -70,6 +70,10 @@ pub struct Output {
 }
 
 /// Runs the program so many times, each time on what the run before made of the packet.
+#[expect(
+    unsafe_code,
+    reason = "no safe library has BPF_PROG_TEST_RUN with a context"
+)]
 pub fn test_run(
     program: BorrowedFd<'_>,
     bytes: &[u8],

@@ -58,6 +58,10 @@ impl Wire {
 }
 
 /// A socket that sends whole frames out of an interface, and receives those of a protocol there; none if it is 0.
+#[expect(
+    unsafe_code,
+    reason = "nix makes no address of a packet socket with a protocol"
+)]
 pub fn packet_socket(ifindex: u32, protocol: u16) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;

@@ -8,6 +8,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 static SEEN: AtomicBool = AtomicBool::new(false);
 
 /// Survives Ctrl-C from here on; children still start with its default meaning, since exec resets handlers.
+#[expect(unsafe_code, reason = "a handler of a signal is set")]
 pub(crate) fn survive() -> Result<()> {
     let handler = SigHandler::Handler(remember);
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());

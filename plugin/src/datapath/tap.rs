@@ -172,6 +172,7 @@ fn ahead() -> Result<Duration> {
 }
 
 /// What a record says, if it is whole.
+#[expect(unsafe_code, reason = "an event is read as the programs wrote it")]
 fn decode(record: Vec<u8>, since_1970: Duration) -> Option<Sighting> {
     let (event, packet) = record.split_first_chunk::<{ size_of::<Event>() }>()?;
     // SAFETY: of the same size, and an event is valid for any bits.
@@ -198,6 +199,7 @@ fn decode(record: Vec<u8>, since_1970: Duration) -> Option<Sighting> {
 mod tests {
     use super::*;
 
+    #[expect(unsafe_code, reason = "an event is written as the programs do")]
     fn record(has_head: u32, head: u8, packet: &[u8]) -> Vec<u8> {
         let event = Event {
             time: 5,

@@ -115,6 +115,7 @@ impl AsFd for Netns {
     }
 }
 
+#[expect(unsafe_code, reason = "no safe library has NS_GET_NSTYPE")]
 fn is_netns(file: &File) -> Result<bool, Errno> {
     let filesystem = fstatfs(file)?.filesystem_type();
     if filesystem != NSFS_MAGIC && filesystem != PROC_SUPER_MAGIC {

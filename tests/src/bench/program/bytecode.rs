@@ -149,6 +149,10 @@ impl Assembler {
     }
 
     /// Loads the program.
+    #[expect(
+        unsafe_code,
+        reason = "no safe library loads programs of single instructions"
+    )]
     pub(super) fn load_program(&self) -> Result<OwnedFd> {
         let attributes = Attributes {
             kind: BPF_PROG_TYPE_SCHED_CLS,
