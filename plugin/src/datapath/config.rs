@@ -204,7 +204,7 @@ fn is_plain(path: &Path) -> bool {
 }
 
 /// One of two networks that overlap contains the other.
-fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+pub(crate) fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     one.contains(other.network()) || other.contains(one.network())
 }
 

@@ -16,6 +16,7 @@ pub mod address;
 pub mod clsact;
 pub mod conntrack;
 mod exchange;
+pub mod ipsec;
 pub mod link;
 pub mod mac;
 pub mod neighbour;

@@ -1,15 +1,15 @@
-//! Firewalls that the fast path would defeat, and what follows from them.
+//! Firewalls that the fast path would defeat, IPsec policies among them, and what follows from them.
 
 use anyhow::Result;
 
 use super::{Plan, Record, Store, Whole, control, peers::Neighbourhood, remove, setup};
 use crate::{
-    datapath::config::Mode,
-    net::Netlink,
+    datapath::config::{Mode, overlap},
+    net::{Netlink, ipsec},
     nft::audit::{self, Scope},
 };
 
-/// What in netfilter the fast path of a network would defeat, each in one line.
+/// What in netfilter and xfrm the fast path of a network would defeat, each in one line.
 pub(super) fn defeated(plan: &Plan, neighbourhood: &Neighbourhood) -> Vec<String> {
     let uplinks: Vec<String> = neighbourhood
         .links()
@@ -22,11 +22,31 @@ pub(super) fn defeated(plan: &Plan, neighbourhood: &Neighbourhood) -> Vec<String
         pod_cidrs: &plan.pod_cidrs,
         peers: &peers,
     };
-    match audit::audit(&scope) {
-        Ok(findings) => findings.iter().map(ToString::to_string).collect(),
-        // What cannot be told may be there.
-        Err(error) => vec![format!("{error:#}")],
-    }
+    // What cannot be told may be there.
+    let unknown = |error| vec![format!("{error:#}")];
+    let rules = audit::audit(&scope).map_or_else(unknown, |findings| {
+        findings.iter().map(ToString::to_string).collect()
+    });
+    let policies = ipsec::policies().map_or_else(unknown, |policies| {
+        let met = policies
+            .iter()
+            .filter(|policy| concerns_pods(policy, &scope));
+        met.map(ToString::to_string).collect()
+    });
+    [rules, policies].concat()
+}
+
+/// Whether pods' packets may meet an IPsec policy. The fast path passes by the kernel's xfrm too.
+fn concerns_pods(policy: &ipsec::Policy, scope: &Scope<'_>) -> bool {
+    let pods = scope.pod_cidrs.iter().chain(scope.peers);
+    let any = scope.pod_cidrs.is_empty();
+    let are_pods = |network| any || pods.clone().any(|cidr| overlap(cidr, network));
+    are_pods(&policy.source) && are_pods(&policy.destination)
+}
+
+/// Counts what tells that the firewalls may have changed: the generation of nf_tables' rules, and IPsec policies.
+pub(super) fn generation() -> Result<(u32, u32)> {
+    Ok((audit::generation()?, ipsec::count()?))
 }
 
 /// Why pods take the slow path where these were found.

@@ -90,6 +90,36 @@ fn a_rule_that_comes_and_goes_later_is_followed() {
 }
 
 #[test]
+fn ipsec_policies_about_pods_are_honoured_as_long_as_they_are_there() {
+    let (_topology, [a, b]) = two_nodes();
+    let policy = |verb: &str, pods: &str| {
+        // No key is agreed on, so the kernel sends nothing rather than plain text.
+        let esp = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel";
+        let tail = if verb == "add" { esp } else { "" };
+        let text = format!("xfrm policy {verb} {pods} dir out {tail}");
+        let mut ip = a.netns().command("ip");
+        exec::stdout(ip.args(text.split_whitespace())).expect("ip");
+    };
+    let (others, pods) = (
+        "src 192.168.1.11 dst 192.168.1.12",
+        "src 10.244.1.0/24 dst 10.244.2.0/24",
+    );
+    policy("add", others);
+    let (client, far) = (a.add_pod("client"), b.add_pod("far"));
+    assert!(is_fast(&a, &client, &far));
+    policy("add", pods);
+    wait_until("the policy is honoured", || {
+        client.ping(far.ip(), 1).received() == 0
+    });
+    let named = "ipsec policy src 10.244.1.0/24 dst 10.244.2.0/24 dir out";
+    assert!(status(&a).contains(named), "{}", status(&a));
+    policy("delete", pods);
+    wait_until("the fast path is back", || {
+        client.ping(far.ip(), 1).received() == 1 && is_fast(&a, &client, &far)
+    });
+}
+
+#[test]
 fn a_load_that_finds_a_firewall_says_what_became_of_the_fast_path() {
     let (_topology, node) = fast_node();
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));

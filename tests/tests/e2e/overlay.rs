@@ -143,6 +143,28 @@ fn another_networks_packets_are_dropped() {
 }
 
 #[test]
+fn what_the_overlay_sends_meets_the_ipsec_policies_between_nodes() {
+    let (_topology, [a, b]) = nodes(Families::V4);
+    let (client, server) = (a.add_pod("client"), b.add_pod("server"));
+    let before = a.counters().expect("counters");
+    client.ping(server.ip(), 1).assert_received();
+    // No key is agreed on, so the kernel sends nothing rather than plain text.
+    let policy = format!(
+        "xfrm policy add src {}/32 dst {}/32 dir out tmpl proto esp mode transport",
+        a.address(),
+        b.address()
+    );
+    exec::stdout(a.netns().command("ip").args(policy.split(' '))).expect("policy");
+    assert_eq!(client.ping(server.ip(), 2).received(), 0);
+    // By the fast path nevertheless: it is the tunnel's own packets that are held back.
+    let grown = growth(&before, &a.counters().expect("counters"));
+    assert!(
+        grown.get(TO_OVERLAY).is_some_and(|packets| *packets >= 3),
+        "{grown:?}"
+    );
+}
+
+#[test]
 fn neighbours_take_the_overlay_only_if_told_to() {
     let topology = build(&spec(2));
     let [a, b]: [Arc<Node>; 2] = topology.take();

@@ -6,8 +6,8 @@
 //! beeline at that moment, an ADD leaves a process behind that listens to the kernel, one a network, until no pod has
 //! come for a while. It attaches programs and changes what the maps say, and carries no packet.
 //!
-//! As long as it is there, it also looks again for firewalls when nf_tables' rules have changed, and follows the MACs that
-//! pods' interfaces are given.
+//! As long as it is there, it also looks again for firewalls when nf_tables' rules or IPsec policies have changed, and
+//! follows the MACs that pods' interfaces are given.
 
 mod join;
 mod pods;
@@ -29,7 +29,6 @@ use crate::{
         link::inside,
         tc::{self, Change, Watch},
     },
-    nft::audit,
 };
 
 /// How long a chain of plugins may take after beeline's ADD; the reference portmap has been seen to wait for seconds for
@@ -153,11 +152,11 @@ async fn inspect_all(netlink: &Netlink, store: &Store, pods: &Pods<'_>) {
     }
 }
 
-/// What has been seen of nf_tables' rule set.
+/// What has been seen of nf_tables' rule set and of IPsec policies.
 #[derive(Default)]
 struct Rules {
-    /// Its generation at the last look.
-    seen: Option<u32>,
+    /// Their generation at the last look.
+    seen: Option<(u32, u32)>,
     changing: bool,
 }
 
@@ -165,7 +164,7 @@ impl Rules {
     /// Whether the rules have changed since they were last looked at, and do not change any more: kube-proxy and others
     /// write theirs bit by bit.
     fn have_settled(&mut self) -> Result<bool> {
-        let now = audit::generation()?;
+        let now = firewall::generation()?;
         let before = self.seen.replace(now);
         let changed = before.is_some_and(|before| before != now);
         let settled = self.changing && !changed;
