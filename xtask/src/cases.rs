@@ -14,12 +14,13 @@ use crate::libtest::{Outcome, Outcomes};
 use crate::workspace;
 
 /// What the files are about, in the order of the table; others come after them, under their own names.
-const HEADINGS: [(&str, &str); 5] = [
+const HEADINGS: [(&str, &str); 6] = [
     ("protocol", "Protocol"),
     ("ipam", "Address management"),
     ("bridge", "Bridge"),
     ("chain", "Chained plugins and the life of a pod"),
     ("security", "Security"),
+    ("threats", "Threat model (docs/security.md)"),
 ];
 
 /// Whether all tests ran, or only some were selected or got so far.

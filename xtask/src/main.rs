@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod bench;
 mod bpf_linker;
 mod bpf_rustc;
@@ -49,6 +50,8 @@ enum Verb {
     Install(install::Args),
     /// Check formatting and lints, of the host's code and the BPF programs
     Lint,
+    /// Check the licences and sources of all dependencies, and what is known against them
+    Audit(audit::Args),
     /// Run the demo on network namespaces of this machine
     Demo(demo::Args),
     /// Measure packets and ADDs beside the alternatives, on network namespaces of this machine
@@ -78,6 +81,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Install(args) => install::run(&args),
         Verb::Lint => lint::run(),
+        Verb::Audit(args) => audit::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Scale(args) => scale::run(&args),
