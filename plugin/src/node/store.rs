@@ -566,3 +566,47 @@ fn remove(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod netns_tests {
+    use std::thread;
+
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    /// Runs `f` on a file system of two pages that nobody else sees, at a directory.
+    fn on_a_small_disk(f: impl FnOnce(&Path) + Send) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let alone = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let (none, private) = (None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+            mount(none, "/", none, private, none).unwrap();
+            let (kind, size) = (Some("tmpfs"), Some("size=8k"));
+            mount(kind, path, kind, MsFlags::empty(), size).unwrap();
+            f(path);
+        };
+        thread::scope(|scope| scope.spawn(alone).join()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_the_disk_has_no_room_for_stays_as_it_was_and_nothing_is_beside_it() {
+        on_a_small_disk(|disk| {
+            let path = disk.join(CLUSTER);
+            write(&path, &"former").unwrap();
+            let error = write(&path, &"x".repeat(8192)).unwrap_err();
+            let expected = format!(
+                "{}: write: No space left on device (os error 28)",
+                path.display()
+            );
+            assert_eq!(format!("{error:#}"), expected);
+            assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("former"));
+            assert_eq!(fs::read_dir(disk).unwrap().count(), 1);
+            write(&path, &"next").unwrap();
+        });
+    }
+}

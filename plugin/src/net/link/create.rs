@@ -147,7 +147,9 @@ impl Netlink {
                     Ok(Some(bridge)) => format!("{:?}", bridge.name),
                     _ => spec.controller.to_string(),
                 };
-                error.context(format!("bridge {name}: all 1023 ports of a Linux bridge are taken"))
+                error.context(format!(
+                    "bridge {name}: all 1023 ports of a Linux bridge are taken"
+                ))
             }
             _ => error.context(host),
         }

@@ -2,7 +2,13 @@
 //! fails with an error that names the object and leaves nothing; DEL frees what can be freed; and when the hardship is
 //! over, ADD works with no further step.
 
-mod explore;
+mod clocks;
+mod disks;
+mod kernel;
+mod ports;
+mod process;
+mod rights;
+mod tables;
 
 use std::ffi::OsStr;
 use std::process::Output;
@@ -75,6 +81,14 @@ impl<'a> Hardship<'a> {
         outcome
     }
 
+    /// Asks whether an ADD of this configuration would work.
+    #[track_caller]
+    pub(crate) fn status(&self, stdin: &Value) -> Outcome {
+        let mut stdin = stdin.clone();
+        stdin["cniVersion"] = "1.1.0".into();
+        self.call("STATUS", &Attachment::new("", ""), &stdin)
+    }
+
     /// Runs a command of the plugin's.
     #[track_caller]
     pub(crate) fn cli(&self, verb: &str, options: &[&str]) -> Output {
@@ -85,9 +99,19 @@ impl<'a> Hardship<'a> {
         exec::output(&mut command, b"").expect("executed")
     }
 
+    /// What `beeline doctor` finds.
+    #[track_caller]
+    pub(crate) fn doctor(&self) -> String {
+        let conf = self.node.conf_dir().display().to_string();
+        let found = self.cli("doctor", &["--conf-dir", &conf]);
+        String::from_utf8_lossy(&found.stdout).into_owned()
+    }
+
     fn line(&self) -> Vec<&OsStr> {
         let prefix = self.prefix.iter().map(OsStr::new);
-        prefix.chain([self.node.plugin().path().as_os_str()]).collect()
+        prefix
+            .chain([self.node.plugin().path().as_os_str()])
+            .collect()
     }
 
     /// Has ADD fail, with one of these codes, and leave neither on the node nor in the sandbox a trace.
