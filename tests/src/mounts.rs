@@ -24,6 +24,14 @@ impl Disk {
         Ok(Self(directory.to_owned()))
     }
 
+    /// Mounts one for pins instead, which has room for all.
+    pub fn of_pins_over(directory: &Path) -> Result<Self> {
+        let kind = Some("bpf");
+        mount(kind, directory, kind, MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("{}: mount", directory.display()))?;
+        Ok(Self(directory.to_owned()))
+    }
+
     /// Writes until there is no byte left.
     pub fn fill(&self) -> Result<()> {
         let mut file = File::create(self.0.join(BALLAST))?;

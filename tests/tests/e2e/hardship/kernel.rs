@@ -2,6 +2,7 @@
 //! are refused where eBPF is insisted on.
 
 use beeline_tests::cli;
+use beeline_tests::mounts::Disk;
 
 use super::*;
 use crate::fixture::fast_node;
@@ -82,35 +83,41 @@ fn without_a_bpffs_to_write_to_pods_that_must_be_fast_are_refused() {
 #[test]
 fn a_bpffs_that_becomes_read_only_keeps_new_pods_slow_and_a_del_is_finished_by_another() {
     let (_topology, node) = fast_node();
+    let pins = Disk::of_pins_over(&node.bpffs_dir()).expect("mount");
     let config = node.config().stdin();
-    let first = node.add_pod("first");
-    // The watch that is there can write still, and would take the next pod onto the fast path.
-    beeline_tests::process::with_arguments(&["watch", "--store", &store(&node)])
-        .expect("processes")
-        .into_iter()
-        .for_each(|pid| beeline_tests::process::end(pid).expect("end"));
+    let plugin = Hardship::by(&node, &[]);
+    let [first, other] = ["first", "other"].map(|name| node.add_pod(name));
     let before = Snapshot::of(&node);
-    let (namespace, attachment) = sandbox(&node);
-    let hard = Hardship::among_mounts(&node, READ_ONLY);
-    hard.call("ADD", &attachment, &config).expect_success();
-    let status = cli::status(&node).expect("status");
-    let pods = status["pods"].as_array().expect("pods").iter();
-    let slow: Vec<_> = pods.filter_map(|pod| pod["slow"].as_str()).collect();
-    assert_eq!(slow.len(), 1, "{status}");
-    assert!(slow[0].contains("Read-only file system"), "{slow:?}");
+    pins.set_read_only(true).expect("remount");
 
-    let message = hard
-        .call("DEL", first.attachment(), &config)
-        .expect_error(&[999]);
-    assert!(message.contains("/beeline/pods/links/"), "{message}");
+    let second = node.add_pod("second");
+    let (path, why) = cli::path(&node, &second).expect("status");
+    assert_eq!(path, "slow");
+    let why = why.expect("why");
+    assert!(why.contains("Read-only file system"), "{why}");
+    second.ping(other.ip(), 1).assert_received();
+    first.ping(other.ip(), 1).assert_received();
+    let text = cli::status_text(&node).expect("status");
+    assert!(text.contains("problem: map PEERS"), "{text}");
+    let doctor = plugin.doctor();
+    assert!(doctor.contains("is mounted read-only"), "{doctor}");
+
+    let message = plugin.call("DEL", first.attachment(), &config);
+    let message = message.expect_error(&[999]);
+    assert!(message.contains("Read-only file system"), "{message}");
     assert_only_loopback(first.namespace());
-    assert_eq!(node.reserved().len(), 1, "its address is free");
-    first.delete().expect("DEL");
-    node.runtime()
-        .del(&attachment, None)
-        .expect("executed")
-        .expect_success();
+    assert!(!node.reserved().contains(&first.ip()));
+    let insisting = node.config().mode("ebpf").stdin();
+    let (namespace, attachment) = sandbox(&node);
+    plugin
+        .call("ADD", &attachment, &insisting)
+        .expect_error(&[999]);
     assert_only_loopback(&namespace);
+
+    pins.set_read_only(false).expect("remount");
+    for pod in [first, second] {
+        pod.delete().expect("DEL");
+    }
     let after = node.add_pod("after");
     assert_eq!(cli::path(&node, &after).expect("status").0, "fast");
     after.delete().expect("DEL");
@@ -118,15 +125,10 @@ fn a_bpffs_that_becomes_read_only_keeps_new_pods_slow_and_a_del_is_finished_by_a
     assert!(!new.lines().any(|line| line.starts_with("+ pin")), "{new}");
 }
 
-fn store(node: &Node) -> String {
-    let network = node.state_dir().join(beeline_tests::config::NETWORK);
-    network.display().to_string()
-}
-
 #[test]
 fn a_bpffs_that_is_not_mounted_is_mounted() {
     let (_topology, node) = fast_node();
-    let hard = Hardship::among_mounts(&node, "umount /sys/fs/bpf");
+    let hard = Hardship::among_mounts(&node, "umount --lazy /sys/fs/bpf");
     for mode in ["auto", "ebpf"] {
         let config = node.config().mode(mode).stdin();
         let (_namespace, attachment) = sandbox(&node);

@@ -26,7 +26,6 @@ use serde_json::Value;
 pub(crate) struct Hardship<'a> {
     node: &'a Arc<Node>,
     prefix: Vec<String>,
-    at_once: bool,
 }
 
 impl<'a> Hardship<'a> {
@@ -35,7 +34,6 @@ impl<'a> Hardship<'a> {
         Self {
             node,
             prefix: prefix.iter().map(|word| (*word).to_owned()).collect(),
-            at_once: false,
         }
     }
 
@@ -51,14 +49,6 @@ impl<'a> Hardship<'a> {
         Self::by(node, &["sh", "-ec", &commands])
     }
 
-    /// Does not wait until the pod of an ADD is on the fast path.
-    pub(crate) fn at_once(self) -> Self {
-        Self {
-            at_once: true,
-            ..self
-        }
-    }
-
     /// Calls the plugin.
     #[track_caller]
     pub(crate) fn call(&self, verb: &str, attachment: &Attachment, stdin: &Value) -> Outcome {
@@ -71,10 +61,7 @@ impl<'a> Hardship<'a> {
             ("CNI_IFNAME", &*attachment.ifname),
             ("CNI_PATH", &*path),
         ];
-        let runtime = match self.at_once {
-            true => self.node.runtime().at_once(),
-            false => self.node.runtime(),
-        };
+        let runtime = self.node.runtime();
         let outcome = runtime.exec_line(&self.line(), &environment, stdin.to_string().as_bytes());
         let outcome = outcome.expect("executed, with at most one JSON document");
         assert!(!outcome.stderr.contains("panicked"), "{outcome}");

@@ -13,10 +13,10 @@ const PORTS: usize = 1023;
 fn a_full_bridge_refuses_a_pod_by_its_name_and_takes_one_when_a_port_is_free() {
     let (_topology, node) = fast_node();
     let first = node.add_pod("first");
-    let dummy = |number| format!("link add d{number} master {BRIDGE} type dummy");
+    let port = |number| format!("link add d{number} master {BRIDGE} type veth peer name e{number}");
     // Two are left.
-    let dummies: Vec<_> = (1..PORTS - 1).map(dummy).collect();
-    exec::ip_batch(node.netns(), &dummies).expect("ip");
+    let ports: Vec<_> = (1..PORTS - 1).map(port).collect();
+    exec::ip_batch(node.netns(), &ports).expect("ip");
     let last = node.add_pod("last");
     first.ping(last.ip(), 1).assert_received();
     assert_eq!(cli::path(&node, &last).expect("status").0, "fast");
@@ -39,8 +39,8 @@ fn a_full_bridge_refuses_a_pod_by_its_name_and_takes_one_when_a_port_is_free() {
 fn a_full_bridge_of_somebody_else_is_left_as_it_is() {
     let (_topology, node) = one_node();
     let mut links = vec![format!("link add {BRIDGE} up type bridge")];
-    let dummy = |number| format!("link add d{number} master {BRIDGE} type dummy");
-    links.extend((1..=PORTS).map(dummy));
+    let port = |number| format!("link add d{number} master {BRIDGE} type veth peer name e{number}");
+    links.extend((1..=PORTS).map(port));
     exec::ip_batch(node.netns(), &links).expect("ip");
     let plugin = Hardship::by(&node, &[]);
     plugin.refuses(&sandbox(&node), &node.config().stdin(), &[999]);
