@@ -2,9 +2,12 @@
 
 use std::fs::{File, FileTimes};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use beeline_tests::cli;
+use beeline_tests::pod::Pod;
+use beeline_tests::wait::{seconds, wait_for};
 
 use super::*;
 use crate::fixture::fast_node;
@@ -42,11 +45,30 @@ fn pods_join_the_fast_path_and_go_whatever_time_their_files_have() {
             pod.check().expect("executed").expect_success();
         }
         date(&node.data_dir(), time);
+        date(&node.state_dir(), time);
+        shaping_is_seen(&node, &all[1]);
         for pod in all {
             pod.delete().expect("DEL");
         }
         assert_eq!(node.reserved(), [] as [std::net::IpAddr; 0], "{name}");
     }
+}
+
+/// Whether there is still somebody who watches what plugins that come after beeline put on a pod's host veth.
+fn shaping_is_seen(node: &Node, pod: &Pod) {
+    // Twice as long as a watch takes to see that it is not needed.
+    thread::sleep(Duration::from_secs(1));
+    let veth = pod.result()["interfaces"][1]["name"]
+        .as_str()
+        .expect("a name");
+    let shape = format!("tc qdisc add dev {veth} root tbf rate 1gbit burst 32kb latency 50ms");
+    cli::shell(node, &shape).expect("tc");
+    let slow = || {
+        let (path, _) = cli::path(node, pod)?;
+        anyhow::ensure!(path == "slow", "{path}");
+        Ok(())
+    };
+    wait_for("a shaped pod is slow", seconds(20), slow).expect("status");
 }
 
 #[test]

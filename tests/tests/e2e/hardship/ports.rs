@@ -1,7 +1,7 @@
 //! A bridge that has all the ports that Linux gives it.
 
 use super::*;
-use crate::fixture::{fast_node, one_node};
+use crate::fixture::fast_node;
 use crate::refusals::sandbox;
 use beeline_tests::cli;
 use beeline_tests::node::BRIDGE;
@@ -33,15 +33,4 @@ fn a_full_bridge_refuses_a_pod_by_its_name_and_takes_one_when_a_port_is_free() {
     let next = node.add_pod("next");
     first.ping(next.ip(), 1).assert_received();
     next.delete().expect("DEL");
-}
-
-#[test]
-fn a_full_bridge_of_somebody_else_is_left_as_it_is() {
-    let (_topology, node) = one_node();
-    let mut links = vec![format!("link add {BRIDGE} up type bridge")];
-    let port = |number| format!("link add d{number} master {BRIDGE} type veth peer name e{number}");
-    links.extend((1..=PORTS).map(port));
-    exec::ip_batch(node.netns(), &links).expect("ip");
-    let plugin = Hardship::by(&node, &[]);
-    plugin.refuses(&sandbox(&node), &node.config().stdin(), &[999]);
 }
