@@ -25,3 +25,4 @@ pub mod ipam;
 pub mod net;
 pub mod nft;
 pub mod node;
+mod room;

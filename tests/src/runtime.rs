@@ -1,5 +1,6 @@
 //! A container runtime as far as CNI sees one: it reads the node's list and executes its plugins.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -171,7 +172,17 @@ impl<'a> Runtime<'a> {
         environment: &[(&str, &str)],
         stdin: &[u8],
     ) -> Result<Outcome> {
-        let outcome = self.execute(program, environment, stdin)?;
+        self.exec_line(&[program.as_os_str()], environment, stdin)
+    }
+
+    /// Executes a plugin by a whole command line, such as one that first takes something away from it.
+    pub fn exec_line(
+        &self,
+        line: &[&OsStr],
+        environment: &[(&str, &str)],
+        stdin: &[u8],
+    ) -> Result<Outcome> {
+        let outcome = self.execute(line, environment, stdin)?;
         let variable = |wanted| {
             let mut variables = environment.iter().filter(|(name, _)| *name == wanted);
             variables.next().map_or("", |(_, value)| value)
@@ -191,7 +202,7 @@ impl<'a> Runtime<'a> {
 
     fn execute(
         &self,
-        program: &Path,
+        line: &[&OsStr],
         environment: &[(&str, &str)],
         stdin: &[u8],
     ) -> Result<Outcome> {
@@ -200,7 +211,9 @@ impl<'a> Runtime<'a> {
             .find(|(key, _)| *key == "CNI_COMMAND")
             .map_or("no command", |(_, verb)| verb);
         let what = format!("{}: {} {verb}", self.node.name(), self.node.plugin().kind());
+        let (program, arguments) = line.split_first().context("an empty command line")?;
         let mut command = self.node.netns().command(program);
+        command.args(arguments);
         // Without a C locale the reference plugin may read translated messages of iptables.
         let base = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
         command
@@ -289,7 +302,8 @@ impl<'a> Runtime<'a> {
         if !config.is_null() {
             stdin["runtimeConfig"] = config;
         }
-        self.execute(&program, &environment, stdin.to_string().as_bytes())
+        let line = [program.as_os_str()];
+        self.execute(&line, &environment, stdin.to_string().as_bytes())
     }
 
     fn list(&self) -> Result<Value> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -97,6 +98,11 @@ pub fn walk(directory: &Path) -> Vec<PathBuf> {
 
 /// Removes a directory and all below, as far as that is possible.
 pub(crate) fn remove_tree(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for point in points.filter(|point| Path::new(point).starts_with(directory)) {
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
     let _ = fs::remove_dir_all(directory);
 }
 

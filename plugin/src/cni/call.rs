@@ -130,6 +130,8 @@ pub fn remains_of(conf: &Value) -> Result<Remains> {
 struct Asked {
     version: Version,
     report: Option<Report>,
+    /// An ADD that went well, until the runtime knows of it.
+    added: Option<Call>,
 }
 
 /// Serves the call that the process's environment and standard input make. Prints one document if there is anything to
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
         // Until the configuration is read, errors are of the newest version.
         version: Version::LATEST,
         report: None,
+        added: None,
     };
     let answer = serve(|name| env::var_os(name), &mut asked);
     let (took, failed) = (start.elapsed(), answer.is_err());
@@ -148,6 +151,9 @@ pub fn main() -> ExitCode {
         Some(document) => writeln!(io::stdout(), "{document}"),
         None => Ok(()),
     };
+    if let (Err(error), Some(added)) = (&printed, &asked.added) {
+        forget(added, error);
+    }
     // After the answer, which must not wait for it.
     if let Some(report) = asked.report {
         report.send(took, failed);
@@ -175,12 +181,25 @@ fn serve(lookup: impl Fn(&str) -> Option<OsString>, asked: &mut Asked) -> Result
     asked.report = Report::of(env.command, &conf);
     let call = Call { env, conf };
     match call.env.command {
-        Command::Add => add::add(&call).map(Some),
+        Command::Add => {
+            let result = add::add(&call)?;
+            asked.added = Some(call);
+            Ok(Some(result))
+        }
         Command::Check => check::check(&call).map(|()| None),
         Command::Del => del::del(&call).map(|()| None),
         Command::Gc => gc::gc(&call).map(|()| None),
         Command::Status => status::status(&call).map(|()| None),
         Command::Version => Ok(None),
+    }
+}
+
+/// Takes back an ADD whose result nobody can read: the runtime that wanted it is gone, and nobody would delete the pod.
+fn forget(added: &Call, error: &io::Error) {
+    let id = added.id();
+    tracing::warn!("attachment {id}: taken back, as its result cannot be written: {error}");
+    if let Err(error) = del::del(added) {
+        tracing::warn!("attachment {id}: {:#}", anyhow::Error::from(error));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     datapath::{bpffs, config::Mode},
     ipam::host_local,
     node::{Plan, Record, Store},
+    room,
 };
 
 /// Answers quickly and changes nothing: the runtime asks every few seconds and waits. Takes no lock.
@@ -25,6 +26,17 @@ pub(super) fn status(call: &Call) -> Result<()> {
         return unavailable(format!(
             "network {network:?}: no free address in its ranges"
         ));
+    }
+    let data = ipam.as_ref().map(|ipam| &*ipam.data_dir);
+    let state = Store::new(&plan);
+    for (key, directory) in [
+        ("ipam.dataDir", data),
+        ("datapath.stateDir", Some(state.root())),
+    ] {
+        let Some(directory) = directory else { continue };
+        if let Some(why) = room::shortage(directory) {
+            return unavailable(format!("{key} {}: {why}", directory.display()));
+        }
     }
     if let Some(kind) = call.external_ipam() {
         call.delegate(kind, "STATUS")?;

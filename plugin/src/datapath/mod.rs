@@ -90,8 +90,8 @@ impl Datapath {
         let pins = Pins::new(bpffs, network);
         let fresh = !pins.root().exists();
         if let Err(error) = load::load(&pins, settings.features, settings.flows) {
-            if fresh {
-                pins.remove()?;
+            if fresh && let Err(left) = pins.remove() {
+                tracing::warn!(network, "{left:#}");
             }
             return Err(error);
         }

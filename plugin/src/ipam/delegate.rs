@@ -116,10 +116,12 @@ fn spawn(process: &mut Command) -> Result<Child> {
 fn converse(child: &mut Child, config: &[u8]) -> Result<Vec<u8>> {
     let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let write = move || {
             // A plugin that does not read its configuration to the end has its reasons: its exit tells.
             let _ = stdin.as_mut().map(|stdin| stdin.write_all(config));
-        });
+        };
+        let writer = thread::Builder::new().spawn_scoped(scope, write);
+        writer.context("start a thread")?;
         let mut output = Vec::new();
         if let Some(stdout) = stdout {
             stdout

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
@@ -97,17 +97,18 @@ impl Locked {
         let content = format!("{}\r\n{}", id.container_id, id.ifname);
         let reserve = || -> Result<_> {
             self.write_temporary(&content)?;
-            let mut taken = None;
             for (ip, with) in candidates {
                 if self.claim(&ip.to_string())? {
-                    taken = Some((ip, with));
-                    break;
+                    return Ok(Some((ip, with)));
                 }
             }
-            self.unlink(TEMPORARY)?;
-            Ok(taken)
+            Ok(None)
         };
-        reserve().with_context(|| format!("{}: reserve for {id}", self.store.path().display()))
+        let reserved = reserve();
+        // Whatever came of it: a full disk leaves it empty.
+        let removed = self.unlink(TEMPORARY).map_err(Error::from);
+        let reserved = reserved.and_then(|taken| removed.map(|()| taken));
+        reserved.with_context(|| format!("{}: reserve for {id}", self.store.path().display()))
     }
 
     /// Gives the temporary file the name of an address: it appears there with its content or not at all, and never over
@@ -226,8 +227,14 @@ impl Locked {
     }
 
     fn unlink(&self, name: &str) -> nix::Result<()> {
-        match unlinkat(self.store.dir(), name, UnlinkatFlags::NoRemoveDir) {
+        let dir = self.store.dir();
+        match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Err(Errno::ENOENT) => Ok(()),
+            // That the file system is read-only is said before it is looked whether there is anything.
+            Err(Errno::EROFS) => match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => Ok(()),
+                _ => Err(Errno::EROFS),
+            },
             other => other,
         }
     }

@@ -28,7 +28,7 @@ pub async fn load(
     );
     let _lock = store.lock_exclusive()?;
     let mut former = Former {
-        record: store.record(),
+        record: store.try_record()?,
         changed: Vec::new(),
         added: Vec::new(),
     };

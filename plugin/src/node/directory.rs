@@ -35,8 +35,13 @@ pub fn make(path: &Path) -> Result<()> {
 fn check(part: &Path, found: &Metadata) -> Result<()> {
     let part = part.display();
     ensure!(found.is_dir(), "{part}: is no directory");
+    let own = Uid::effective();
     ensure!(
-        found.uid() == Uid::effective().as_raw(),
+        own.is_root() || found.uid() != 0,
+        "{part}: belongs to root, and this is not run by root but by user {own}"
+    );
+    ensure!(
+        found.uid() == own.as_raw(),
         "{part}: belongs to user {}, who could replace what is in it",
         found.uid()
     );

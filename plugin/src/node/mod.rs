@@ -80,7 +80,7 @@ impl Node {
             lock.share()?;
             return Ok(node(bridge, record, lock, None));
         }
-        let fresh = store.record().is_none();
+        let fresh = !store.is_set_up();
         match setup::set_up(netlink, plan, &store).await {
             Ok((bridge, record, changes)) => {
                 lock.share()?;

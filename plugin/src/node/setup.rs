@@ -53,7 +53,7 @@ pub(super) async fn ready(
     store: &Store,
 ) -> Result<Option<(Bridge, Record)>> {
     let as_planned = |record: &Record| record.plan == *plan && !remove::is_removed(record);
-    let Some(record) = store.record().filter(as_planned) else {
+    let Some(record) = store.try_record()?.filter(as_planned) else {
         return Ok(None);
     };
     let Some(bridge) = bridge::find(netlink, &plan.bridge).await? else {
@@ -148,7 +148,7 @@ async fn attempt(
     fault!("setup-masquerade");
     install_routes(netlink, plan, store, clustered, &neighbourhood, changes).await?;
     fault!("setup-routes");
-    let off = store.record().is_some_and(|record| record.off);
+    let off = store.try_record()?.is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
     let firewall = match plan.datapath.mode {
         _ if plan.bars_fast_path().is_some() => Vec::new(),

@@ -234,7 +234,25 @@ impl Store {
 
     /// What is known of the node; `None` if it was not set up since boot, or if the file is not this version's.
     pub fn record(&self) -> Option<Record> {
-        read(&self.root.join("node.json")).ok().flatten()
+        self.try_record().ok().flatten()
+    }
+
+    /// The same, for whoever acts on it that there is none.
+    ///
+    /// # Errors
+    ///
+    /// There is one, and it cannot be read, as when no more files can be opened.
+    pub(super) fn try_record(&self) -> Result<Option<Record>> {
+        match read(&self.root.join("node.json")) {
+            // Another version's.
+            Err(error) if !error.is::<std::io::Error>() => Ok(None),
+            record => record,
+        }
+    }
+
+    /// Whether the node was set up since boot, by whichever version.
+    pub(super) fn is_set_up(&self) -> bool {
+        fs::exists(self.root.join("node.json")).unwrap_or(true)
     }
 
     /// Remembers how the node was set up.
@@ -486,13 +504,12 @@ fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     Ok(fs::metadata(path).is_ok_and(|current| current.ino() == locked))
 }
 
+/// Not opened for writing: what is locked on a file system that became read-only can be looked after all the same.
 fn lock_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
+        .read(true)
         .mode(0o600)
-        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+        .custom_flags((OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
         .open(path)
 }
 
@@ -506,19 +523,24 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Writes the whole file or none of it.
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let context = || format!("{}: write", path.display());
+    let bytes = serde_json::to_vec(value)?;
     let temporary = temporary(path);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
-        .open(&temporary)
-        .with_context(context)?;
-    file.write_all(&serde_json::to_vec(value)?)
-        .with_context(context)?;
-    fs::rename(&temporary, path).with_context(context)
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+            .open(&temporary)?;
+        file.write_all(&bytes)?;
+        fs::rename(&temporary, path)
+    };
+    let written = write().inspect_err(|_| {
+        // A full disk leaves a part; what matters is the first error.
+        let _ = fs::remove_file(&temporary);
+    });
+    written.with_context(|| format!("{}: write", path.display()))
 }
 
 /// Where a file is written until it is whole. Always the same place, so that what a killed process left there is
@@ -530,12 +552,61 @@ fn temporary(path: &Path) -> PathBuf {
 
 fn remove(path: &Path) -> Result<()> {
     for path in [&temporary(path), path] {
+        // That a file system is read-only is said before it is looked whether there is anything.
+        let is_gone = |kind| match kind {
+            ErrorKind::ReadOnlyFilesystem => fs::symlink_metadata(path).is_err(),
+            kind => kind == ErrorKind::NotFound,
+        };
         match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error) if !is_gone(error.kind()) => {
                 return Err(error).with_context(|| format!("{}: remove", path.display()));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod netns_tests {
+    use std::thread;
+
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    /// Runs `f` on a file system of two pages that nobody else sees, at a directory.
+    fn on_a_small_disk(f: impl FnOnce(&Path) + Send) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let alone = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let (none, private) = (None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+            mount(none, "/", none, private, none).unwrap();
+            let (kind, size) = (Some("tmpfs"), Some("size=8k"));
+            mount(kind, path, kind, MsFlags::empty(), size).unwrap();
+            f(path);
+        };
+        thread::scope(|scope| scope.spawn(alone).join()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_the_disk_has_no_room_for_stays_as_it_was_and_nothing_is_beside_it() {
+        on_a_small_disk(|disk| {
+            let path = disk.join(CLUSTER);
+            write(&path, &"former").unwrap();
+            let error = write(&path, &"x".repeat(8192)).unwrap_err();
+            let expected = format!(
+                "{}: write: No space left on device (os error 28)",
+                path.display()
+            );
+            assert_eq!(format!("{error:#}"), expected);
+            assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("former"));
+            assert_eq!(fs::read_dir(disk).unwrap().count(), 1);
+            write(&path, &"next").unwrap();
+        });
+    }
 }

@@ -18,6 +18,7 @@ mod faults;
 mod firewall;
 mod fixture;
 mod foreign;
+mod hardship;
 mod ipam;
 mod ipam_dhcp;
 mod ipam_shared;

@@ -8,6 +8,7 @@ use super::finding::{Finding, Severity, commands, count, names, or_ok};
 use crate::{
     ipam::{IpamConf, store::Store},
     node::Attachment,
+    room,
 };
 
 const CHECK: &str = "addresses";
@@ -25,6 +26,8 @@ pub(super) struct Facts {
     /// Addresses that are reserved for attachments that nobody knows, with their container IDs.
     unknown: Vec<(IpAddr, String)>,
     reserved: usize,
+    /// Why no file can be added.
+    shortage: Option<&'static str>,
 }
 
 /// Reads them; takes no lock.
@@ -43,6 +46,7 @@ pub(super) fn read(conf: &IpamConf, attachments: &[Attachment]) -> Result<Facts>
         (set.to_string(), used as u128, set.capacity())
     });
     Ok(Facts {
+        shortage: room::shortage(&conf.data_dir.join(&conf.network)),
         directory: conf.data_dir.join(&conf.network),
         sets: sets.collect(),
         reserved: reserved.len(),
@@ -71,6 +75,15 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             format!("range {set}"),
             format!("{used} of {capacity} addresses are reserved"),
             "ipam.ranges: a larger subnet, or one more range in the set",
+        ));
+    }
+    if let Some(why) = facts.shortage {
+        found.push(Finding::new(
+            CHECK,
+            Severity::Failure,
+            facts.directory.display().to_string(),
+            format!("{why}: no address can be reserved"),
+            "make room there, or have it mounted writable",
         ));
     }
     if !facts.unknown.is_empty() {
@@ -112,7 +125,19 @@ mod tests {
                 .map(|ip| (ip.parse().unwrap(), "c1".to_owned()))
                 .collect(),
             reserved: 1,
+            shortage: None,
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failure() {
+        let full = Facts {
+            shortage: Some("no space left on device"),
+            ..facts(1, &[])
+        };
+        let found = judge(&full);
+        assert_eq!(found[0].severity, Severity::Failure);
+        assert_eq!(found[0].object, "/var/lib/cni/networks/pods");
     }
 
     #[test]

@@ -189,16 +189,29 @@ fn network(store: &Store, record: Record, links: &HashMap<u32, Traffic>) -> Resu
         pinned: None,
         counters: BTreeMap::new(),
     };
-    let Some(datapath) = datapath else {
-        return Ok(network);
-    };
+    if let Some(datapath) = datapath
+        && let Err(error) = look_at(&datapath, store, links, &mut network)
+    {
+        // All else is worth knowing then.
+        network.problems.push(format!("{error:#}"));
+    }
+    Ok(network)
+}
+
+/// Adds what the pins tell.
+fn look_at(
+    datapath: &Datapath,
+    store: &Store,
+    links: &HashMap<u32, Traffic>,
+    network: &mut Network,
+) -> Result<()> {
     for (cidr, peer) in datapath.peers()? {
         let node = std::net::IpAddr::from(peer.node);
         network.peers.insert(cidr.to_string(), node.to_string());
     }
     network.counters = counters(&datapath.counters()?);
-    network.pinned = Some(pinned(store, &datapath, links)?);
-    Ok(network)
+    network.pinned = Some(pinned(store, datapath, links)?);
+    Ok(())
 }
 
 fn cluster(store: &Store) -> Result<Option<ClusterView>> {

@@ -141,10 +141,16 @@ impl Netlink {
                 Ok(None) => error.context(AlreadyExists::new(spec.container_name, true)),
                 Err(_) => error.context(host),
             },
-            Errno::EXFULL => error.context(format!(
-                "bridge {}: no free port, Linux has 1024",
-                spec.controller
-            )),
+            // Linux has 1,024 (`BR_MAX_PORTS`), and keeps the first for itself.
+            Errno::EXFULL => {
+                let name = match self.link_at(spec.controller).await {
+                    Ok(Some(bridge)) => format!("{:?}", bridge.name),
+                    _ => spec.controller.to_string(),
+                };
+                error.context(format!(
+                    "bridge {name}: all 1023 ports of a Linux bridge are taken"
+                ))
+            }
             _ => error.context(host),
         }
     }

@@ -106,7 +106,8 @@ fn introduce(
     match attachment.introduce(datapath, bridge, by) {
         Ok(()) => Ok(Some(attachment)),
         Err(error) => {
-            attachment.leave(datapath)?;
+            // What matters is the first error; of what stays the programs know that the pod is slow.
+            let _ = attachment.leave(datapath);
             store.save_slow(&Attachment {
                 slow: Some(format!("no fast path: {error:#}")),
                 ..attachment

@@ -12,7 +12,7 @@
 mod join;
 mod pods;
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use nix::unistd::setsid;
@@ -66,10 +66,11 @@ pub async fn watch(netlink: &Netlink, store: &Store) -> Result<()> {
         let Some(lock) = store.lock_watch()? else {
             return Ok(());
         };
-        serve(netlink, store, is_needed).await?;
+        let mut need = Need::new(store);
+        serve(netlink, store, || need.lasts()).await?;
         drop(lock);
         // An ADD that came in between has left its pod to whoever held the lock.
-        if !is_needed(store) {
+        if !need.lasts() {
             return Ok(());
         }
     }
@@ -84,12 +85,16 @@ pub async fn keep(netlink: &Netlink, store: &Store) -> Result<()> {
             continue;
         };
         store.ensure_attachments_dir()?;
-        serve(netlink, store, |store| store.root().exists()).await?;
+        serve(netlink, store, || store.root().exists()).await?;
     }
 }
 
 /// Goes on whatever fails with one pod: others come.
-async fn serve(netlink: &Netlink, store: &Store, is_needed: impl Fn(&Store) -> bool) -> Result<()> {
+async fn serve(
+    netlink: &Netlink,
+    store: &Store,
+    mut is_needed: impl FnMut() -> bool,
+) -> Result<()> {
     let mut changes = Watch::open()?;
     let mut inside = inside::Watch::open()?;
     let mut pods = Pods::open(store)?;
@@ -102,7 +107,7 @@ async fn serve(netlink: &Netlink, store: &Store, is_needed: impl Fn(&Store) -> b
     due.put_off();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while is_needed(store) {
+    while is_needed() {
         tokio::select! {
             change = changes.next() => match change? {
                 Change::Tc(ifindex) => {
@@ -173,10 +178,33 @@ impl Rules {
     }
 }
 
-/// Whether the network is there, and a pod came or went not long ago.
-fn is_needed(store: &Store) -> bool {
-    let changed = store.attachments_changed();
-    changed.is_some_and(|time| time.elapsed().is_ok_and(|since| since < LINGER))
+/// When a pod last came or went.
+struct Need<'a> {
+    store: &'a Store,
+    /// What the clock on the wall said then; it may be set at any time, and only tells one change from another.
+    changed: Option<SystemTime>,
+    seen: Instant,
+}
+
+impl<'a> Need<'a> {
+    /// One that began now: whoever starts a watch has a pod for it.
+    fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            changed: store.attachments_changed(),
+            seen: Instant::now(),
+        }
+    }
+
+    /// Whether the network is there, and a pod came or went not long ago.
+    fn lasts(&mut self) -> bool {
+        let changed = self.store.attachments_changed();
+        if changed != self.changed {
+            self.changed = changed;
+            self.seen = Instant::now();
+        }
+        changed.is_some() && self.seen.elapsed() < LINGER
+    }
 }
 
 /// Takes a pod off the fast path if its packets are shaped, or puts it back.
