@@ -96,7 +96,7 @@ pub fn walk(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes a directory and all below, as far as that is possible.
-pub(crate) fn remove_tree(directory: &Path) {
+pub fn remove_tree(directory: &Path) {
     let _ = fs::remove_dir_all(directory);
 }
 
