@@ -12,6 +12,7 @@ use beeline_tests::process;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::soak;
 use beeline_tests::wait::{seconds, wait_for};
+use ipnetwork::IpNetwork;
 use serde_json::json;
 
 use self::crew::Crew;
@@ -41,7 +42,8 @@ fn soak_churned_pods_share_no_address_and_leave_nothing_whatever_becomes_of_thei
     let (_topology, node) = fast_node();
     // So few addresses that each is given many times, and that leaks would use them up.
     let length = soak::scale(26, 23);
-    let subnet = format!("{}/{length}", node.pod_cidr().network());
+    let cidr = IpNetwork::new(node.pod_cidr().ip(), length).expect("a prefix length");
+    let subnet = format!("{}/{length}", cidr.network());
     let config = node.config().version("1.1.0");
     let config = config.with(|plugin| plugin["ipam"]["subnet"] = json!(subnet));
     config.install().expect("install");
