@@ -55,6 +55,7 @@ impl Attachment {
 pub struct Runtime<'a> {
     node: &'a Node,
     settles: bool,
+    log: Option<&'static str>,
 }
 
 impl<'a> Runtime<'a> {
@@ -62,6 +63,15 @@ impl<'a> Runtime<'a> {
         Self {
             node,
             settles: true,
+            log: None,
+        }
+    }
+
+    /// Has plugins log what this filter names.
+    pub fn log(self, filter: &'static str) -> Self {
+        Self {
+            log: Some(filter),
+            ..self
         }
     }
 
@@ -206,6 +216,7 @@ impl<'a> Runtime<'a> {
         command
             .env_clear()
             .envs(base)
+            .envs(self.log.map(|filter| ("BEELINE_LOG", filter)))
             .envs(environment.iter().copied());
         let start = Instant::now();
         let output = exec::output(&mut command, stdin)?;

@@ -10,6 +10,7 @@ mod chain;
 mod churn;
 mod clsact;
 mod connectivity;
+mod crowd;
 mod datapath;
 mod differential;
 mod doctor;

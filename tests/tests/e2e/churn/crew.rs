@@ -9,7 +9,6 @@ use std::thread;
 
 use beeline_common::testing::Random;
 use beeline_tests::datapath;
-use beeline_tests::icmp::{self, Echo};
 use beeline_tests::netns::{Ipv6, Namespace};
 use beeline_tests::node::Node;
 use beeline_tests::outcome::Outcome;
@@ -19,6 +18,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::fate::{Fate, Figures, random};
+use super::patient;
 
 /// A pod that is there.
 struct Living {
@@ -163,8 +163,8 @@ impl<'a> Crew<'a> {
         } = &pod.attachment;
         datapath::settle(self.node, container_id, ifname).expect("settled");
         let other = random.pick(&self.standing);
-        icmp::ping(&pod.namespace, &Echo::to(other.ip())).assert_received();
-        other.ping(pod.ip, 1).assert_received();
+        patient(&pod.namespace, other.ip()).assert_received();
+        patient(other.namespace(), pod.ip).assert_received();
         of(&self.figures).pings += 2;
     }
 

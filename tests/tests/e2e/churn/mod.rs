@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use anyhow::ensure;
 use beeline_tests::datapath::{self, Known, TO_POD};
+use beeline_tests::icmp::{self, Echo, Ping};
+use beeline_tests::netns::Namespace;
 use beeline_tests::node::Node;
 use beeline_tests::process;
 use beeline_tests::snapshot::Snapshot;
@@ -35,6 +37,18 @@ pub(crate) fn assert_no_process_left(node: &Node) {
         Ok(())
     });
     settled.unwrap_or_else(|error| panic!("{}: {error:#}", node.name()));
+}
+
+/// A ping that may take long where there is a crowd, but not be lost.
+pub(crate) fn patient(from: &Namespace, to: IpAddr) -> Ping {
+    let timeout = seconds(10);
+    icmp::ping(
+        from,
+        &Echo {
+            timeout,
+            ..Echo::to(to)
+        },
+    )
 }
 
 #[test]
