@@ -235,7 +235,7 @@ pub(crate) fn come_and_go(
         }
         let valid = &valid;
         scope.spawn(move || until_over(&|| disturb(valid)));
-        let leaving = leaving.into_iter().map(Change::Go);
+        let leaving = leaving.into_iter().map(|pod| Change::Go(Box::new(pod)));
         let coming = coming.into_iter().map(Change::Come);
         let came = at_once(leaving.chain(coming).collect(), |change| match change {
             Change::Go(pod) => pod.delete().map(|()| None),
@@ -250,7 +250,7 @@ pub(crate) fn come_and_go(
 
 enum Change {
     Come(String),
-    Go(Pod),
+    Go(Box<Pod>),
 }
 
 #[test]

@@ -109,8 +109,10 @@ impl<'a> Crew<'a> {
         let mut random = random(self.seed, number);
         let fate = Fate::draw(&mut random);
         let pod = self.add(number, fate);
-        if random.below(6) == 0 {
+        if random.below(25) == 0 {
+            self.settle(&pod.attachment);
             self.ping(&pod, &mut random);
+            of(&self.figures).fast_pings += 2;
         }
         match fate {
             Fate::Deleted => self.delete(pod, &[1]),
@@ -154,14 +156,13 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Has the pod and one that stays reach each other, when it is on the path that it stays on.
+    /// Waits until a pod is on the fast path. Not for each: it takes longer than all else here.
+    fn settle(&self, pod: &Attachment) {
+        datapath::settle(self.node, &pod.container_id, &pod.ifname).expect("settled");
+    }
+
+    /// Has the pod and one that stays reach each other.
     fn ping(&self, pod: &Living, random: &mut Random) {
-        let Attachment {
-            container_id,
-            ifname,
-            ..
-        } = &pod.attachment;
-        datapath::settle(self.node, container_id, ifname).expect("settled");
         let other = random.pick(&self.standing);
         patient(&pod.namespace, other.ip()).assert_received();
         patient(other.namespace(), pod.ip).assert_received();

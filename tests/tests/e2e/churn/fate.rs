@@ -58,6 +58,8 @@ pub(super) struct Figures {
     fates: Vec<Fate>,
     /// Pings between two pods.
     pub(super) pings: usize,
+    /// Those of them between pods that are on the fast path.
+    pub(super) fast_pings: usize,
     adds: Vec<Duration>,
 }
 
