@@ -58,8 +58,6 @@ pub(super) struct Figures {
     fates: Vec<Fate>,
     /// Pings between two pods.
     pub(super) pings: usize,
-    /// Those of them between pods that are on the fast path.
-    pub(super) fast_pings: usize,
     adds: Vec<Duration>,
 }
 
@@ -70,10 +68,24 @@ impl Figures {
         self.adds.push(add);
     }
 
+    /// How long the ADDs of so many pods took that came last.
+    pub(super) fn latest(&self, pods: usize) -> String {
+        let count = self.adds.len();
+        let latest = &self.adds[count.saturating_sub(pods)..];
+        format!("churn: {count} pods, the last {pods}: {}", latency(latest))
+    }
+
     /// How many pods ended that way.
     pub(super) fn count(&self, fate: Fate) -> usize {
         self.fates.iter().filter(|one| **one == fate).count()
     }
+}
+
+fn latency(adds: &[Duration]) -> String {
+    let mut sorted = adds.to_vec();
+    sorted.sort_unstable();
+    let at = |hundredths: usize| sorted[(sorted.len() - 1) * hundredths / 100].as_secs_f64() * 1e3;
+    format!("ADD median {:.1} ms, p99 {:.1} ms", at(50), at(99))
 }
 
 impl fmt::Display for Figures {
@@ -89,18 +101,9 @@ impl fmt::Display for Figures {
             self.pings
         )?;
         let tenth = (self.adds.len() / 10).max(1);
-        let (first, last) = (&self.adds[..tenth], &self.adds[self.adds.len() - tenth..]);
-        for (name, part) in [("first", first), ("last", last)] {
-            let mut part = part.to_vec();
-            part.sort_unstable();
-            let at =
-                |hundredths: usize| part[(part.len() - 1) * hundredths / 100].as_secs_f64() * 1e3;
-            let (median, p99) = (at(50), at(99));
-            writeln!(
-                f,
-                "churn: ADD, {name} tenth: median {median:.1} ms, p99 {p99:.1} ms"
-            )?;
-        }
+        let last = &self.adds[self.adds.len() - tenth..];
+        writeln!(f, "churn: first tenth: {}", latency(&self.adds[..tenth]))?;
+        writeln!(f, "churn: last tenth: {}", latency(last))?;
         Ok(())
     }
 }
