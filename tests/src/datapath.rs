@@ -1,13 +1,20 @@
 //! What a node's datapath counted: the only place of the harness that knows of beeline's maps.
 
 use std::{
-    collections::BTreeMap,
-    fs, thread,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use beeline::{datapath::Datapath, node::Store};
+use aya::maps::{HashMap, Map, MapData};
+use beeline::{
+    datapath::{Datapath, Pins},
+    node::Store,
+};
+use beeline_common::{Port, abi::names};
 
 use crate::{config::NETWORK, node::Node};
 
@@ -68,6 +75,30 @@ pub fn attached_as_pinned(node: &Node) -> Result<Vec<bool>> {
         .iter()
         .map(|place| pinned.contains(&(place.hook, place.program)));
     Ok(is_pinned.collect())
+}
+
+/// What a node's maps of pods hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The interface index behind each address, of `PODS`.
+    pub pods: BTreeMap<IpAddr, u32>,
+    /// The interface indices that pods send through, of `PORTS`.
+    pub ports: BTreeSet<u32>,
+}
+
+/// Reads them; empty where no datapath is pinned.
+pub fn known(node: &Node) -> Result<Known> {
+    let Some(datapath) = Datapath::open(&node.bpffs_dir(), NETWORK) else {
+        return Ok(Known::default());
+    };
+    let pods = datapath.pods()?.into_iter();
+    let pin = Pins::new(&node.bpffs_dir(), NETWORK).map(names::PORTS);
+    let ports = Map::HashMap(MapData::from_pin(pin)?);
+    let ports = HashMap::<_, u32, Port>::try_from(ports)?;
+    Ok(Known {
+        pods: pods.map(|(ip, pod)| (ip, pod.ifindex)).collect(),
+        ports: ports.keys().collect::<Result<_, _>>()?,
+    })
 }
 
 /// By how much each counter grew; those that did not are left out.

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use anyhow::{Context, Result};
@@ -32,7 +33,7 @@ pub enum Ipv6 {
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    handle: File,
+    handle: Mutex<File>,
     is_ours: bool,
 }
 
@@ -59,19 +60,24 @@ impl Namespace {
     /// Creates a namespace with its loopback up.
     pub fn create(name: &str, ipv6: Ipv6) -> Result<Self> {
         share_directory().with_context(|| format!("{DIRECTORY}: prepare"))?;
-        let path = Path::new(DIRECTORY).join(name);
-        // Refuses a name that exists, which would be another owner's.
-        File::create_new(&path).with_context(|| format!("namespace {name}: create"))?;
-        let bound = thread::scope(|scope| scope.spawn(|| bind_new(&path)).join());
-        let handle = bound.unwrap_or_else(|panic| resume_unwind(panic));
-        let handle = handle.inspect_err(|_| drop(fs::remove_file(&path)));
         let namespace = Self {
             name: name.to_owned(),
-            handle: handle.with_context(|| format!("namespace {name}"))?,
+            handle: Mutex::new(make(name)?),
             is_ours: true,
         };
         namespace.prepare(ipv6)?;
         Ok(namespace)
+    }
+
+    /// Puts a new one in its place, by the same name, as where a machine boots: what is in the old one stays there.
+    pub fn renew(&self, ipv6: Ipv6) -> Result<()> {
+        remove(&self.name)?;
+        *self.handle() = make(&self.name)?;
+        self.prepare(ipv6)
+    }
+
+    fn handle(&self) -> MutexGuard<'_, File> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the namespace of a process, which has no name of its own; it stays as long as this does.
@@ -80,7 +86,7 @@ impl Namespace {
         let handle = File::open(&name).with_context(|| format!("namespace {name}"))?;
         Ok(Self {
             name,
-            handle,
+            handle: Mutex::new(handle),
             is_ours: false,
         })
     }
@@ -109,7 +115,8 @@ impl Namespace {
     /// Sockets made inside stay inside, so it is enough to make them here and use them anywhere.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let inside = || {
-            setns(&self.handle, CloneFlags::CLONE_NEWNET)
+            // The lock goes with the statement: others come in while this one works.
+            setns(&*self.handle(), CloneFlags::CLONE_NEWNET)
                 .unwrap_or_else(|e| panic!("namespace {}: {e}", self.name));
             f()
         };
@@ -120,7 +127,7 @@ impl Namespace {
     /// Returns a command that will run inside. Only the network changes: the file systems, bpffs too, stay the caller's.
     #[expect(unsafe_code, reason = "runs between fork and exec")]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let handle = self.handle.try_clone();
+        let handle = self.handle().try_clone();
         let enter = move || match &handle {
             Ok(handle) => Ok(setns(handle, CloneFlags::CLONE_NEWNET)?),
             Err(error) => Err(io::Error::from_raw_os_error(
@@ -169,6 +176,17 @@ pub fn list() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Makes a namespace and binds it to a name that nothing has.
+fn make(name: &str) -> Result<File> {
+    let path = Path::new(DIRECTORY).join(name);
+    // Refuses a name that exists, which would be another owner's.
+    File::create_new(&path).with_context(|| format!("namespace {name}: create"))?;
+    let bound = thread::scope(|scope| scope.spawn(|| bind_new(&path)).join());
+    let handle = bound.unwrap_or_else(|panic| resume_unwind(panic));
+    let handle = handle.inspect_err(|_| drop(fs::remove_file(&path)));
+    handle.with_context(|| format!("namespace {name}"))
 }
 
 /// Moves the calling thread, which must end afterwards, to a new namespace bound to `path`.

@@ -205,6 +205,13 @@ impl Node {
             .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
     }
 
+    /// Makes a pod by this runtime; panics if that fails.
+    #[track_caller]
+    pub fn add_pod_by(self: &Arc<Self>, runtime: &Runtime<'_>, name: &str) -> Pod {
+        Pod::create(self, runtime, name, Value::Null)
+            .unwrap_or_else(|error| panic!("pod {name} on {}: {error:#}", self.name()))
+    }
+
     /// Makes a pod that wants something of the plugins that have the capability; panics if that fails.
     #[track_caller]
     pub fn add_pod_with(self: &Arc<Self>, name: &str, capabilities: Value) -> Pod {

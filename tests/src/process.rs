@@ -1,6 +1,7 @@
 //! Processes that others started.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,30 +10,46 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::netns::Namespace;
+
 /// Far longer than a killed process needs to be gone.
 const GONE: Duration = Duration::from_secs(10);
 
 /// The processes that were started with exactly these arguments, after their program's name.
 pub fn with_arguments(arguments: &[&str]) -> Result<Vec<Pid>> {
-    let mut found = Vec::new();
+    let given = |pid: &Pid| {
+        let line = command_line(*pid).unwrap_or_default();
+        line.iter().skip(1).eq(arguments)
+    };
+    Ok(all()?.into_iter().filter(given).collect())
+}
+
+/// The processes whose network namespace this is, each with its command line.
+pub fn inside(namespace: &Namespace) -> Result<Vec<(Pid, Vec<String>)>> {
+    let inode = |path: &str| Some(fs::metadata(path).ok()?.ino());
+    let wanted = namespace.within(|| inode("/proc/thread-self/ns/net"));
+    let is_inside = |pid: &Pid| inode(&format!("/proc/{pid}/ns/net")) == wanted;
+    let inside = all()?.into_iter().filter(is_inside);
+    Ok(inside
+        .filter_map(|pid| Some((pid, command_line(pid)?)))
+        .collect())
+}
+
+fn all() -> Result<Vec<Pid>> {
+    let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let pid = entry
-            .file_name()
-            .to_string_lossy()
-            .parse()
-            .map(Pid::from_raw);
-        // Processes come and go meanwhile.
-        let (Ok(pid), Ok(line)) = (pid, fs::read(entry.path().join("cmdline"))) else {
-            continue;
-        };
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let given = line.trim_end_matches('\0').split('\0').skip(1);
-        if given.eq(arguments.iter().copied()) {
-            found.push(pid);
-        }
+        let number = entry?.file_name().to_string_lossy().parse();
+        pids.extend(number.map(Pid::from_raw));
     }
-    Ok(found)
+    Ok(pids)
+}
+
+/// The program's name and its arguments; none of a process that is gone or only waits for its parent.
+fn command_line(pid: Pid) -> Option<Vec<String>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let line = line.strip_suffix('\0')?;
+    Some(line.split('\0').map(str::to_owned).collect())
 }
 
 /// Ends a process with SIGKILL, and waits until it is gone or only waits for its parent.

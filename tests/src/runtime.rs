@@ -56,6 +56,7 @@ impl Attachment {
 pub struct Runtime<'a> {
     node: &'a Node,
     settles: bool,
+    log: Option<&'static str>,
 }
 
 impl<'a> Runtime<'a> {
@@ -63,6 +64,15 @@ impl<'a> Runtime<'a> {
         Self {
             node,
             settles: true,
+            log: None,
+        }
+    }
+
+    /// Has plugins log what this filter names.
+    pub fn log(self, filter: &'static str) -> Self {
+        Self {
+            log: Some(filter),
+            ..self
         }
     }
 
@@ -219,6 +229,7 @@ impl<'a> Runtime<'a> {
         command
             .env_clear()
             .envs(base)
+            .envs(self.log.map(|filter| ("BEELINE_LOG", filter)))
             .envs(environment.iter().copied());
         let start = Instant::now();
         let output = exec::output(&mut command, stdin)?;

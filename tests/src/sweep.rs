@@ -97,7 +97,7 @@ pub fn walk(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes a directory and all below, as far as that is possible.
-pub(crate) fn remove_tree(directory: &Path) {
+pub fn remove_tree(directory: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
     for point in points.filter(|point| Path::new(point).starts_with(directory)) {

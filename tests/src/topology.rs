@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::netns::{Ipv6, Namespace};
 use crate::node::Node;
 use crate::plan::{self, Families, Family, Plan, Underlay};
-use crate::sweep;
 use crate::underlay::Wiring;
+use crate::{exec, process, sweep};
 
 /// The IPv4 address of the outside host that nodes reach only by their default route.
 pub const OUTSIDE: IpAddr = plan::outside(Family::V4);
@@ -176,6 +177,35 @@ impl Topology {
             node.config().install()?;
         }
         Ok(topology)
+    }
+
+    /// Has a node boot: its processes, links, rules and routes are gone, and its uplink is there anew. What is on disk, in
+    /// bpffs and in `/run` is left to the caller, and so are the pods' own namespaces.
+    pub fn reboot(&self, node: &Node) -> Result<()> {
+        for (pid, _) in process::inside(node.netns())? {
+            process::end(pid)?;
+        }
+        let links: Vec<Value> = exec::json(node.netns().command("ip").args(["-json", "link"]))?;
+        let text = |link: &Value, key: &str| link[key].as_str().unwrap_or_default().to_owned();
+        let uplink = links.iter().find(|link| text(link, "ifname") == "eth0");
+        let mac = text(uplink.context("no uplink")?, "address");
+        // One by one, so that they are gone when this returns. Some go with others.
+        for name in links.iter().map(|link| text(link, "ifname")) {
+            let _ = exec::ip_batch(node.netns(), &[format!("link delete {name}")]);
+        }
+        node.netns().renew(node.families().ipv6())?;
+        let plan = Plan {
+            nodes: self.nodes.len(),
+            families: node.families(),
+            underlay: self.underlay,
+        };
+        let wiring = Wiring {
+            plan: &plan,
+            middle: &self.switch,
+            outside: &self.outside,
+            mtus: &[],
+        };
+        wiring.reconnect(node, &mac)
     }
 
     /// What all its names start with.

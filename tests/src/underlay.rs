@@ -31,6 +31,20 @@ impl Wiring<'_> {
         self.wait()
     }
 
+    /// Connects a node anew whose wire is gone, to a switch and with the MAC that its uplink had: the others know it.
+    pub(crate) fn reconnect(&self, node: &Node, mac: &str) -> Result<()> {
+        ensure!(self.plan.underlay == Underlay::Switch, "there is no switch");
+        let mut commands = Vec::new();
+        let ports = self.ports([node].into_iter()).into_iter();
+        for (port, _, veth) in ports.filter(|(_, host, _)| matches!(host, Host::Node(_))) {
+            commands.extend([veth, format!("link set {port} master switch up")]);
+        }
+        exec::ip_batch(self.middle, &commands)?;
+        exec::ip_batch(node.netns(), &[format!("link set eth0 address {mac}")])?;
+        self.node(node)?;
+        self.wait()
+    }
+
     /// Waits until the middle forwards: the kernel tells it that an end is up from a work queue, which may be behind.
     fn wait(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);

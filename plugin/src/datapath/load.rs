@@ -29,6 +29,7 @@ pub(super) fn load(pins: &Pins, features: Features, flows: u32) -> Result<()> {
             .pin(&path)
             .with_context(|| format!("{}: pin", path.display()))?;
     }
+    tracing::info!("{}: programs loaded", pins.root().display());
     Ok(())
 }
 

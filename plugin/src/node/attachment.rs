@@ -22,7 +22,7 @@ pub struct Attachment {
     pub ifname: String,
     /// The name of the host veth.
     pub host_veth: String,
-    /// The host veth's interface index; 0 until it exists.
+    /// The host veth's interface index; 0 until it exists, and when it is found to have gone without a DEL.
     pub ifindex: u32,
     /// The pod's addresses.
     pub addresses: Vec<IpNetwork>,
@@ -59,7 +59,8 @@ impl Attachment {
     /// Whether it is to be taken onto the fast path, if its network has one.
     pub fn waits(&self) -> bool {
         let refused = self.slow.is_some();
-        self.complete && !self.fast_path && !refused && !self.addresses.is_empty()
+        let can = self.ifindex != 0 && !self.addresses.is_empty();
+        self.complete && !self.fast_path && !refused && can
     }
 
     /// The pod's addresses without prefix lengths.

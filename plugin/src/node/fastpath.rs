@@ -68,6 +68,18 @@ impl<'a> Places<'a> {
             .collect()
     }
 
+    /// Has the maps forget all other pods: they may outlive the interfaces, whose indices others have then.
+    fn forget_others(&self, datapath: &Datapath) -> Result<()> {
+        let ips = |pod: &Attachment| pod.ips().into_iter().map(|ip| (ip, pod.ifindex)).collect();
+        let wanted: HashSet<_> = self.attachments.iter().flat_map::<Vec<_>, _>(ips).collect();
+        for (ip, pod) in datapath.pods()? {
+            if !wanted.contains(&(ip, pod.ifindex)) {
+                datapath.remove_pod(pod.ifindex, &[ip])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Has the maps know every pod, those that are new to them on the slow path.
     fn introduce(&self, datapath: &Datapath) -> Result<()> {
         let known: HashSet<u32> = datapath
@@ -117,6 +129,7 @@ pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     fault!("setup-load");
     datapath.set_peers(&places.neighbourhood.entries())?;
     let attached = datapath.attached()?;
+    places.forget_others(&datapath)?;
     let was_on = !datapath.pods()?.is_empty();
     places.introduce(&datapath)?;
     for (hook, ifindex) in places.observers() {

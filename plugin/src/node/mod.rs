@@ -14,6 +14,7 @@ pub mod directory;
 pub mod drift;
 mod fastpath;
 mod firewall;
+mod gone;
 mod macs;
 mod monitor;
 mod overlay;

@@ -8,7 +8,7 @@ use super::{
     Plan, Record, Store,
     bridge::{self, Bridge},
     fastpath::{self, Places},
-    firewall, overlay,
+    firewall, gone, overlay,
     peers::{Neighbourhood, installed_routes, leads_to},
     remove, routes, vlan,
     whole::{Whole, is_clustered},
@@ -149,6 +149,7 @@ async fn attempt(
     install_routes(netlink, plan, store, clustered, &neighbourhood, changes).await?;
     fault!("setup-routes");
     let off = store.try_record()?.is_some_and(|record| record.off);
+    gone::disown(netlink, store).await?;
     let places = Places::find(&bridge, &neighbourhood, store)?;
     let firewall = match plan.datapath.mode {
         _ if plan.bars_fast_path().is_some() => Vec::new(),

@@ -102,7 +102,7 @@ fn a_problem_that_stays_is_said_once_and_a_peer_that_appears_is_used() {
 }
 
 /// Which counters of the fast path grow while the pods ping each other.
-fn fast(node: &Node, from: &Pod, to: &Pod) -> Vec<String> {
+pub(crate) fn fast(node: &Node, from: &Pod, to: &Pod) -> Vec<String> {
     let before = node.counters().expect("counters");
     from.ping(to.ip(), 5).assert_received();
     let grown = growth(&before, &node.counters().expect("counters"));

@@ -173,10 +173,7 @@ fn on_bridge(kernel: &Kernel, facts: &Facts<'_>, commands: &Commands) -> Vec<Fin
         .iter()
         .map(|link| (&*link.name, link))
         .collect();
-    let done = facts
-        .attachments
-        .iter()
-        .filter(|a| a.complete && a.ifindex != 0);
+    let done = facts.attachments.iter().filter(|a| a.complete);
     let (mut gone, mut astray) = (Vec::new(), Vec::new());
     for attachment in done {
         match by_name.get(&*attachment.host_veth) {

@@ -95,6 +95,10 @@ impl Netlink {
 
     /// Finds a link by its index.
     pub async fn link_at(&self, index: u32) -> Result<Option<Link>> {
+        // No link has it; the kernel takes it for a question without one.
+        if index == 0 {
+            return Ok(None);
+        }
         let query = LinkUnspec::new_with_index(index).build();
         self.find(query)
             .await

@@ -261,6 +261,9 @@ fn links_change_and_can_be_deleted_twice() {
         netlink.delete(index).await?;
         assert_eq!(netlink.link("br0").await?, None);
         assert_eq!(netlink.link_at(index).await?, None);
+        // As records have it of pods without an interface.
+        assert_eq!(netlink.link_at(0).await?, None);
+        assert_eq!(netlink.other_end(0).await?, None);
         let error = netlink.set_up(index).await.unwrap_err();
         assert_eq!(
             format!("{error:#}"),

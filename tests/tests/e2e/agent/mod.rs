@@ -2,6 +2,7 @@
 //!
 //! They need etcd and etcdctl; `BEELINE_AGENT_BIN` names the agent, by default it is the workspace's release build.
 
+mod crowd;
 mod drift;
 mod dual_stack;
 mod failures;
