@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{CONFLIST, single};
 use crate::datapath;
 use crate::exec;
+use crate::inject::{self, Injected, Injection};
 use crate::node::Node;
 use crate::outcome::Outcome;
 
@@ -55,6 +57,7 @@ impl Attachment {
 pub struct Runtime<'a> {
     node: &'a Node,
     settles: bool,
+    first: Option<PathBuf>,
 }
 
 impl<'a> Runtime<'a> {
@@ -62,6 +65,15 @@ impl<'a> Runtime<'a> {
         Self {
             node,
             settles: true,
+            first: None,
+        }
+    }
+
+    /// Looks for plugins in this directory first.
+    pub fn searching(self, first: PathBuf) -> Self {
+        Self {
+            first: Some(first),
+            ..self
         }
     }
 
@@ -137,7 +149,7 @@ impl<'a> Runtime<'a> {
 
     /// Executes one plugin for one verb, with a configuration of the caller's.
     pub fn call(&self, verb: &str, attachment: &Attachment, stdin: &[u8]) -> Result<Outcome> {
-        let environment = environment(verb, Some(attachment), &self.node.plugin().search_path());
+        let environment = environment(verb, Some(attachment), &self.search_path());
         let environment: Vec<_> = environment
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
@@ -145,23 +157,24 @@ impl<'a> Runtime<'a> {
         self.exec(self.node.plugin().path(), &environment, stdin)
     }
 
-    /// Executes a build of the node's own plugin that fails at `step`, for one verb.
-    pub fn faulty(
+    /// Executes the node's own plugin for one verb, with a configuration of the caller's, and has something go wrong.
+    pub fn inject(
         &self,
-        build: &Path,
-        step: &str,
         verb: &str,
-        attachment: &Attachment,
+        attachment: Option<&Attachment>,
         stdin: &Value,
-    ) -> Result<Outcome> {
-        let mut environment =
-            environment(verb, Some(attachment), &self.node.plugin().search_path());
-        environment.push(("FAILPOINTS", format!("{step}=return")));
+        injection: &Injection,
+    ) -> Result<Injected<Outcome>> {
+        let environment = environment(verb, attachment, &self.search_path());
         let environment: Vec<_> = environment
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
             .collect();
-        self.exec(build, &environment, stdin.to_string().as_bytes())
+        let program = self.node.plugin().path();
+        let (what, mut command) = self.command(program, &environment);
+        let start = Instant::now();
+        let output = inject::output(&mut command, stdin.to_string().as_bytes(), injection)?;
+        output.map(|output| outcome(what, output, start.elapsed()))
     }
 
     /// Executes a plugin in the node's namespace with exactly this environment, and PATH.
@@ -195,6 +208,14 @@ impl<'a> Runtime<'a> {
         environment: &[(&str, &str)],
         stdin: &[u8],
     ) -> Result<Outcome> {
+        let (what, mut command) = self.command(program, environment);
+        let start = Instant::now();
+        let output = exec::output(&mut command, stdin)?;
+        outcome(what, output, start.elapsed())
+    }
+
+    /// A command in the node's namespace, and what to call it.
+    fn command(&self, program: &Path, environment: &[(&str, &str)]) -> (String, Command) {
         let verb = environment
             .iter()
             .find(|(key, _)| *key == "CNI_COMMAND")
@@ -207,24 +228,16 @@ impl<'a> Runtime<'a> {
             .env_clear()
             .envs(base)
             .envs(environment.iter().copied());
-        let start = Instant::now();
-        let output = exec::output(&mut command, stdin)?;
-        let elapsed = start.elapsed();
-        let stdout = if output.stdout.is_empty() {
-            Value::Null
-        } else {
-            let text = String::from_utf8_lossy(&output.stdout);
-            serde_json::from_str(&text)
-                .with_context(|| format!("{what}: not one JSON document: {text}"))?
-        };
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(Outcome {
-            what,
-            status: output.status,
-            stdout,
-            stderr,
-            elapsed,
-        })
+        (what, command)
+    }
+
+    /// `CNI_PATH`.
+    fn search_path(&self) -> String {
+        let plugins = self.node.plugin().search_path();
+        match &self.first {
+            Some(first) => format!("{}:{plugins}", first.display()),
+            None => plugins,
+        }
     }
 
     fn each(
@@ -274,7 +287,7 @@ impl<'a> Runtime<'a> {
         plugin: &Value,
         stdin: &Value,
     ) -> Result<Outcome> {
-        let search = self.node.plugin().search_path();
+        let search = self.search_path();
         let program = find(
             plugin["type"].as_str().context("a plugin without a type")?,
             &search,
@@ -298,6 +311,23 @@ impl<'a> Runtime<'a> {
             fs::read_to_string(&path).with_context(|| format!("{}: read", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{}: parse", path.display()))
     }
+}
+
+fn outcome(what: String, output: Output, elapsed: Duration) -> Result<Outcome> {
+    let stdout = if output.stdout.is_empty() {
+        Value::Null
+    } else {
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text)
+            .with_context(|| format!("{what}: not one JSON document: {text}"))?
+    };
+    Ok(Outcome {
+        what,
+        status: output.status,
+        stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        elapsed,
+    })
 }
 
 fn plugins(list: &Value) -> Result<&Vec<Value>> {
