@@ -5,7 +5,6 @@ use std::{env, io, process::ExitCode};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> ExitCode {
-    let _faults = fail::FailScenario::setup();
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .with_env_var("BEELINE_LOG")

@@ -170,10 +170,20 @@ impl<'a> Runtime<'a> {
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
             .collect();
+        self.exec_injected(&environment, stdin.to_string().as_bytes(), injection)
+    }
+
+    /// Executes the node's own plugin with exactly this environment, and PATH, and has something go wrong.
+    pub fn exec_injected(
+        &self,
+        environment: &[(&str, &str)],
+        stdin: &[u8],
+        injection: &Injection,
+    ) -> Result<Injected<Outcome>> {
         let program = self.node.plugin().path();
-        let (what, mut command) = self.command(program, &environment);
+        let (what, mut command) = self.command(program, environment);
         let start = Instant::now();
-        let output = inject::output(&mut command, stdin.to_string().as_bytes(), injection)?;
+        let output = inject::output(&mut command, stdin, injection)?;
         output.map(|output| outcome(what, output, start.elapsed()))
     }
 

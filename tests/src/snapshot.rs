@@ -99,6 +99,17 @@ impl Snapshot {
         Ok(Self(lines))
     }
 
+    /// The same with lines that somebody else found.
+    pub fn with(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.0.extend(lines);
+        self
+    }
+
+    /// All lines.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Lines of one kind, such as `pin` or `file`.
     pub fn lines(&self, kind: &str) -> Vec<&str> {
         let prefix = format!("{kind} ");

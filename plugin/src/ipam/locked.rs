@@ -104,10 +104,14 @@ impl Locked {
                     break;
                 }
             }
-            self.unlink(TEMPORARY)?;
             Ok(taken)
         };
-        reserve().with_context(|| format!("{}: reserve for {id}", self.store.path().display()))
+        let reserved = reserve();
+        // What stays is no address's, and whoever comes next removes it.
+        if let Err(error) = self.sweep() {
+            tracing::debug!("{error:#}");
+        }
+        reserved.with_context(|| format!("{}: reserve for {id}", self.store.path().display()))
     }
 
     /// Gives the temporary file the name of an address: it appears there with its content or not at all, and never over

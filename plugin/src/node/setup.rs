@@ -29,6 +29,8 @@ pub(super) const OFF: &str = "turned off by `beeline unload`; `beeline load` tur
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     bridge: Option<u32>,
+    /// Parameters, with the values that they had.
+    forwarding: Vec<(&'static str, String)>,
     vlan_gateway: Option<u32>,
     overlay: Option<u32>,
     routes: Vec<Route>,
@@ -130,24 +132,23 @@ async fn attempt(
 ) -> Result<(Bridge, Record)> {
     let (mut bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
     changes.bridge = created.then_some(bridge.index);
-    fault!("setup-bridge");
     changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
-    fault!("setup-vlan-gateway");
     let whole = Whole::of(plan, store);
     let clustered = whole.is_clustered();
     let whole = &whole.plan;
     for key in forwarding(whole) {
-        sysctl::ensure(key, "1")?;
+        let value = sysctl::get(key)?;
+        if value != "1" {
+            sysctl::ensure(key, "1")?;
+            changes.forwarding.push((key, value));
+        }
     }
     let mut neighbourhood = Neighbourhood::find(netlink, whole).await?;
     remove_former_overlay(netlink, plan, store).await?;
     changes.overlay = neighbourhood.ensure_overlay(netlink, whole).await?;
-    fault!("setup-overlay");
     // Before routes lead there: no flow begins with an address that it would not keep.
     apply_masquerade(whole, clustered, changes)?;
-    fault!("setup-masquerade");
     install_routes(netlink, plan, store, clustered, &neighbourhood, changes).await?;
-    fault!("setup-routes");
     let off = store.record().is_some_and(|record| record.off);
     let places = Places::find(&bridge, &neighbourhood, store)?;
     let firewall = match plan.datapath.mode {
@@ -172,7 +173,6 @@ async fn attempt(
     record.warn();
     store.save_record(&record)?;
     changes.record = true;
-    fault!("setup-record");
     Ok((bridge, record))
 }
 
@@ -336,5 +336,11 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
     }
     for index in [changes.vlan_gateway, changes.bridge].into_iter().flatten() {
         log(netlink.delete(index).await);
+    }
+    // Another network's pods need it too.
+    if Store::new(plan).is_only() {
+        for (key, value) in &changes.forwarding {
+            log(sysctl::ensure(key, value));
+        }
     }
 }

@@ -139,6 +139,8 @@ impl Call {
         let flags = match about {
             Opens(_, flags) => self.arguments[flags],
             OpensHow(_, how) => memory::number(self.pid, self.arguments[how]),
+            // Letting go of a lock, and what any descriptor can: they do not fail.
+            Descriptor => return !self.is_certain(),
             // Waking a thread of the own program, and the log, about which nothing could be done.
             Sends => return !self.wakes() && self.arguments[0] != 2,
             _ => return true,
@@ -181,6 +183,15 @@ impl Call {
         known.map(|(_, _, about, _)| *about)
     }
 
+    fn is_certain(&self) -> bool {
+        let second = self.arguments[1];
+        match self.number {
+            libc::SYS_flock => second as i32 & libc::LOCK_UN != 0,
+            libc::SYS_ioctl => [libc::FIONBIO, libc::FIOCLEX].contains(&second),
+            _ => false,
+        }
+    }
+
     fn wakes(&self) -> bool {
         memory::descriptor(self.pid, self.arguments[0]) == "anon_inode:[eventfd]"
     }
@@ -196,7 +207,11 @@ impl std::fmt::Display for Call {
         if let Some(request) = self.request() {
             return write!(f, "{name} {request}");
         }
-        let descriptor = || memory::descriptor(self.pid, self.arguments[0]);
+        let descriptor = || match self.arguments[0] {
+            0 => "standard input".to_owned(),
+            1 => "standard output".to_owned(),
+            fd => memory::descriptor(self.pid, fd),
+        };
         match about {
             Path(at) | Opens(at, _) | OpensHow(at, _) => {
                 let path = memory::string(self.pid, self.arguments[*at]);

@@ -52,5 +52,8 @@ pub(super) fn write(pid: Pid, base: u64, bytes: &[u8]) -> nix::Result<()> {
 /// What a descriptor of a thread's is: a path, or such as `socket:[4711]`.
 pub(super) fn descriptor(pid: Pid, fd: u64) -> String {
     let link = PathBuf::from(format!("/proc/{pid}/fd/{}", fd as i32));
-    fs::read_link(link).map_or_else(|_| format!("fd {}", fd as i32), |to| to.display().to_string())
+    fs::read_link(link).map_or_else(
+        |_| format!("fd {}", fd as i32),
+        |to| to.display().to_string(),
+    )
 }

@@ -124,8 +124,9 @@ impl Tracer<'_> {
         if stopped != WaitStatus::Stopped(self.leader, Signal::SIGTRAP) {
             bail!("not stopped where it begins: {stopped:?}");
         }
-        let options =
-            Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(self.leader, options).context("trace threads")?;
         self.go_on(self.leader, None)?;
         loop {

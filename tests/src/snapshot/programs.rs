@@ -1,14 +1,17 @@
 //! The fast path in a snapshot: what its maps say, and how many programs are at which hook.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
-use beeline::datapath::{Datapath, Usage};
+use beeline::datapath::Datapath;
+use beeline_common::Port;
 use beeline_common::abi::names;
 
 use crate::config::NETWORK;
 use crate::node::Node;
+use crate::sweep;
 
-/// Entries of pods and peers, without what a pod's change of path changes, and how many ports there are.
+/// Entries of pods, of what they may send from, and of peers, without what a pod's change of path changes.
 pub(super) fn maps(node: &Node) -> Result<Vec<String>> {
     let Some(datapath) = Datapath::open(&node.bpffs_dir(), NETWORK) else {
         return Ok(Vec::new());
@@ -21,9 +24,17 @@ pub(super) fn maps(node: &Node) -> Result<Vec<String>> {
     let peers = peers
         .into_iter()
         .map(|(cidr, peer)| format!("map peer {cidr} {peer:?}"));
-    let Usage { map, held, .. } = datapath.usage_of(names::PORTS)?;
-    let ports = format!("map {map} {held} entries");
-    Ok(pods.chain(peers).chain([ports]).collect())
+    let pin = sweep::walk(datapath.pins())
+        .into_iter()
+        .find(|pin| pin.ends_with(names::PORTS))
+        .context("map PORTS: not pinned")?;
+    let ports: HashMap<MapData, u32, [u8; size_of::<Port>()]> =
+        HashMap::try_from(Map::HashMap(MapData::from_pin(pin)?))?;
+    let ports = ports
+        .keys()
+        .map(|ifindex| Ok(format!("map port {}", ifindex?)));
+    let ports: Vec<String> = ports.collect::<Result<_>>()?;
+    Ok(pods.chain(peers).chain(ports).collect())
 }
 
 /// How many programs are attached to these interfaces by tcx, whosever they are; none where the kernel has no tcx.

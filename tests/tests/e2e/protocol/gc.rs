@@ -3,13 +3,13 @@
 use std::fs;
 
 use beeline_tests::exec;
+use beeline_tests::inject::{Fault, Injection};
 use beeline_tests::outcome::Outcome;
 use beeline_tests::runtime::Attachment;
 use beeline_tests::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::faults::faulty_build;
 use crate::fixture::one_node;
 use crate::stub::Stub;
 
@@ -117,9 +117,11 @@ fn it_goes_on_after_a_failure_and_tells_it() {
     let count = || hosts().expect("ip").matches(": veth").count();
     assert_eq!(count(), 3);
     // Of the two that are stale, the first cannot be deleted.
-    let faulty = collect.clone().set("FAILPOINTS", "del-veth=1*return");
-    let message = faulty.run_as(&faulty_build()).expect_error(&[999]);
-    assert!(message.contains("del-veth"), "{message}");
+    let injection = Injection::at(Fault::Refuse, 1).only("RTM_DELLINK");
+    let faulty = collect.inject(&injection);
+    assert!(faulty.step.is_some(), "{}", faulty.outcome);
+    let message = faulty.outcome.expect_error(&[999]);
+    assert!(message.contains("delete"), "{message}");
     assert_eq!(count(), 2, "the second is gone all the same");
     assert_eq!(node.reserved().len(), 1, "and so are the addresses");
     collect.run().expect_success();
