@@ -236,7 +236,7 @@ async fn install_routes(
         return Ok(());
     }
     let installed = installed_routes(netlink).await?;
-    changes.routes = routes::install(netlink, neighbourhood, &installed).await?;
+    routes::install(netlink, neighbourhood, &installed, &mut changes.routes).await?;
     if clustered {
         return routes::sweep(netlink, plan, store, neighbourhood, &installed).await;
     }
@@ -297,7 +297,8 @@ fn load(plan: &Plan, places: &Places<'_>, changes: &mut Changes) -> Result<()> {
     let up = fastpath::bring_up(plan, places);
     if up.is_err() && fresh {
         changes.datapath = false;
-        unload(plan).context("after a failure: unload")?;
+        // Part of it may be there.
+        remove_datapath(plan).context("after a failure: unload")?;
     }
     up
 }
@@ -310,6 +311,10 @@ pub(super) fn unload(plan: &Plan) -> Result<()> {
     }
 }
 
+fn remove_datapath(plan: &Plan) -> Result<()> {
+    Datapath::remove(&plan.datapath.bpffs, &plan.network)
+}
+
 /// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the
 /// caller reports is why it came to this.
 pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
@@ -320,7 +325,7 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
         }
     };
     if changes.datapath {
-        log(unload(plan));
+        log(remove_datapath(plan));
     }
     if changes.masquerade {
         log(masquerade(plan).delete());

@@ -122,6 +122,8 @@ pub(super) struct Call {
     pub(super) pid: Pid,
     pub(super) number: c_long,
     pub(super) arguments: [u64; 6],
+    /// The protocol of the netlink socket that the first argument is, if it is one.
+    pub(super) netlink: Option<i32>,
 }
 
 impl Call {
@@ -165,14 +167,15 @@ impl Call {
 
     /// The netlink request that it sends, if it does.
     pub(super) fn request(&self) -> Option<Request> {
-        let [fd, second, third, ..] = self.arguments;
-        match self.about()? {
-            Sends => Request::read(self.pid, fd, second, third),
+        let [_, second, third, ..] = self.arguments;
+        let (about, protocol) = (self.about()?, self.netlink?);
+        match about {
+            Sends => Some(Request::read(self.pid, protocol, second, third)),
             SendsMessage => {
                 // Of struct msghdr the third member is a pointer to the first part: where, and how long.
                 let part = memory::number(self.pid, second + 16);
                 let [at, len] = [0, 8].map(|offset| memory::number(self.pid, part + offset));
-                Request::read(self.pid, fd, at, len)
+                Some(Request::read(self.pid, protocol, at, len))
             }
             _ => None,
         }

@@ -1,7 +1,5 @@
 //! Netlink requests of a program that is stopped: naming them, and making them ones that the kernel refuses.
 
-use std::fs;
-
 use nix::libc;
 use nix::unistd::Pid;
 
@@ -30,14 +28,13 @@ struct Message {
 }
 
 impl Request {
-    /// Reads what is sent to a netlink socket; `None` if the descriptor is something else.
-    pub(super) fn read(pid: Pid, fd: u64, address: u64, len: u64) -> Option<Self> {
-        let protocol = protocol(pid, fd)?;
+    /// Reads what is sent to a netlink socket of this protocol.
+    pub(super) fn read(pid: Pid, protocol: i32, address: u64, len: u64) -> Self {
         let bytes = memory::read(pid, address, len as usize);
-        Some(Self {
+        Self {
             protocol,
             messages: messages(&bytes, address),
-        })
+        }
     }
 
     /// Makes all of it unknown to the kernel; a batch stays one.
@@ -88,19 +85,6 @@ fn messages(bytes: &[u8], address: u64) -> Vec<Message> {
         offset += length.max(HEADER).next_multiple_of(4);
     }
     messages
-}
-
-/// The protocol of a netlink socket, as the thread's network namespace lists it.
-fn protocol(pid: Pid, fd: u64) -> Option<i32> {
-    let link = memory::descriptor(pid, fd);
-    let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?;
-    let sockets = fs::read_to_string(format!("/proc/{pid}/net/netlink")).ok()?;
-    // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
-    let socket = sockets
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|fields| fields.last() == Some(&inode))?;
-    socket.get(1)?.parse().ok()
 }
 
 fn route(kind: u16) -> String {

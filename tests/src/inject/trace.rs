@@ -1,6 +1,6 @@
 //! Running a program under ptrace, up to the step where something goes wrong and on to its end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::panic::resume_unwind;
@@ -58,6 +58,7 @@ fn run(
         injection,
         leader: pid,
         threads: HashSet::from([pid]),
+        sockets: Sockets::default(),
         begun: injection.steps == Steps::Changing,
         steps: 0,
         step: None,
@@ -111,6 +112,7 @@ struct Tracer<'a> {
     injection: &'a Injection,
     leader: Pid,
     threads: HashSet<Pid>,
+    sockets: Sockets,
     begun: bool,
     steps: usize,
     step: Option<String>,
@@ -174,6 +176,8 @@ impl Tracer<'_> {
             info => info.context("look at a system call")?,
         };
         if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            // SAFETY: at the exit of a call the kernel has filled in this member.
+            self.sockets.returned(pid, unsafe { info.u.exit }.sval);
             return Ok(());
         }
         // SAFETY: at the entry of a call the kernel has filled in this member.
@@ -182,7 +186,9 @@ impl Tracer<'_> {
             pid,
             number: entry.nr as i64,
             arguments: entry.args,
+            netlink: self.sockets.protocol(entry.args[0]),
         };
+        self.sockets.called(&call);
         self.begun |= call.number == libc::SYS_poll;
         let Injection {
             steps, fault, only, ..
@@ -199,6 +205,37 @@ impl Tracer<'_> {
             inject(fault, self.leader, &call)?;
         }
         Ok(())
+    }
+}
+
+/// The netlink sockets that are open, with their protocols.
+#[derive(Default)]
+struct Sockets {
+    open: HashMap<i64, i32>,
+    /// What threads are about to open.
+    opening: HashMap<Pid, i32>,
+}
+
+impl Sockets {
+    fn called(&mut self, call: &Call) {
+        let [first, _, third, ..] = call.arguments;
+        self.opening.remove(&call.pid);
+        if call.number == libc::SYS_socket && first == libc::AF_NETLINK as u64 {
+            self.opening.insert(call.pid, third as i32);
+        }
+        if call.number == libc::SYS_close {
+            self.open.remove(&(first as i64));
+        }
+    }
+
+    fn returned(&mut self, pid: Pid, value: i64) {
+        if let Some(protocol) = self.opening.remove(&pid) {
+            self.open.insert(value, protocol);
+        }
+    }
+
+    fn protocol(&self, descriptor: u64) -> Option<i32> {
+        self.open.get(&(descriptor as i64)).copied()
     }
 }
 

@@ -23,10 +23,10 @@ pub(super) fn maps(node: &Node) -> Result<Vec<String>> {
     let peers = datapath.peers()?;
     let peers = peers
         .into_iter()
-        .map(|(cidr, peer)| format!("map peer {cidr} {peer:?}"));
+        .map(|(cidr, peer)| format!("map peer {cidr} {:?} vni {}", peer.node, peer.vni));
     let pin = sweep::walk(datapath.pins())
         .into_iter()
-        .find(|pin| pin.ends_with(names::PORTS))
+        .rfind(|pin| pin.ends_with(names::PORTS))
         .context("map PORTS: not pinned")?;
     let ports: HashMap<MapData, u32, [u8; size_of::<Port>()]> =
         HashMap::try_from(Map::HashMap(MapData::from_pin(pin)?))?;

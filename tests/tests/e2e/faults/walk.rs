@@ -98,6 +98,20 @@ impl<'a> Walk<'a> {
     /// Notes what is not as it was before; what is found once is not found again.
     pub(super) fn expect_unchanged(&mut self, step: &str, when: &str) {
         let changes = self.lab.changes(&self.before);
+        self.expect_none(&changes, step, when);
+    }
+
+    /// The same, whatever changes in lines with `text`.
+    pub(super) fn expect_unchanged_but(&mut self, text: &str, step: &str, when: &str) {
+        let others = |snapshot: &Snapshot| -> Snapshot {
+            let lines = snapshot.iter().filter(|line| !line.contains(text));
+            lines.map(str::to_owned).collect()
+        };
+        let changes = others(&self.before).diff(&others(&self.lab.look()));
+        self.expect_none(&changes, step, when);
+    }
+
+    fn expect_none(&mut self, changes: &str, step: &str, when: &str) {
         if changes.is_empty() {
             return;
         }
