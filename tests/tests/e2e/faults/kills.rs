@@ -87,10 +87,7 @@ fn soak_random_kills_leave_nothing_and_break_no_connection() {
         residue.len()
     );
     assert!(residue.is_empty(), "{}", residue.join("\n"));
-    assert!(
-        at_work * 10 > kills * 9,
-        "{at_work} of {kills} were at work"
-    );
+    assert!(at_work * 2 > kills, "{at_work} of {kills} were at work");
     for tally in tallies {
         tally.assert_unbroken();
     }

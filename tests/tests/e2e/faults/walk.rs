@@ -6,6 +6,9 @@ use beeline_tests::snapshot::Snapshot;
 
 use super::lab::Lab;
 
+/// So many steps are more than a few that a verb happens to be able to do without.
+const MANY: usize = 20;
+
 /// What cleans up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cleaner {
@@ -140,7 +143,7 @@ impl<'a> Walk<'a> {
         );
         assert!(walked > 0, "{verb} has no steps");
         assert!(
-            survived * 2 < walked,
+            walked < MANY || survived * 3 < walked * 2,
             "{survived} of {walked} do not matter"
         );
         self.lab.assert_connected();
