@@ -74,10 +74,11 @@ impl<'a> Walk<'a> {
             self.find(&step, &format!("panics: {outcome}"));
         }
         if self.fault != Fault::Kill {
-            let is_error = outcome.stdout["code"].as_u64().is_some_and(|code| code > 0);
+            let has_code = outcome.stdout["code"].as_u64().is_some_and(|code| code > 0);
+            let tells = has_code && outcome.status.code() == Some(1);
             if outcome.is_success() {
                 self.survived += 1;
-            } else if !(is_error && outcome.status.code() == Some(1)) && !is_answer(&step) {
+            } else if !tells && !is_answer(&step) {
                 self.find(&step, &format!("neither succeeds nor tells: {outcome}"));
             }
         }
