@@ -130,7 +130,9 @@ impl Call {
     /// Whether it is a step.
     pub(super) fn is_step(&self, steps: Steps, fault: Fault) -> bool {
         if fault == Fault::Refuse {
-            return self.request().is_some();
+            return self
+                .request()
+                .is_some_and(|request| request.can_be_refused());
         }
         if NEVER.contains(&self.number) {
             return false;

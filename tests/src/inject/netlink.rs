@@ -37,6 +37,13 @@ impl Request {
         }
     }
 
+    /// Whether a refusal says nothing else. A question to netfilter that the kernel does not know is what one without
+    /// nf_tables answers with the same error, and that is no failure.
+    pub(super) fn can_be_refused(&self) -> bool {
+        let is_batch = |first: &Message| BATCH.contains(&first.kind);
+        self.protocol != libc::NETLINK_NETFILTER || self.messages.first().is_some_and(is_batch)
+    }
+
     /// Makes all of it unknown to the kernel; a batch stays one.
     pub(super) fn spoil(&self, pid: Pid) -> nix::Result<()> {
         for message in self.messages.iter().filter(|message| self.asks(message)) {
