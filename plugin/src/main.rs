@@ -6,7 +6,6 @@ use nix::sys::stat::{Mode, umask};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> ExitCode {
-    let _faults = fail::FailScenario::setup();
     // Files and directories get the modes that they are made with, whatever the runtime's own are to get.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let filter = EnvFilter::builder()

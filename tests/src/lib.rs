@@ -17,6 +17,7 @@ pub mod etcd;
 pub mod exec;
 pub mod foreign;
 pub mod icmp;
+pub mod inject;
 mod interrupt;
 pub mod iperf;
 pub mod mounts;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::config::{CONFLIST, single};
 use crate::datapath;
 use crate::exec;
+use crate::inject::{self, Injected, Injection};
 use crate::node::Node;
 use crate::outcome::Outcome;
 
@@ -57,6 +59,7 @@ pub struct Runtime<'a> {
     node: &'a Node,
     settles: bool,
     log: Option<&'static str>,
+    first: Option<PathBuf>,
 }
 
 impl<'a> Runtime<'a> {
@@ -65,6 +68,7 @@ impl<'a> Runtime<'a> {
             node,
             settles: true,
             log: None,
+            first: None,
         }
     }
 
@@ -72,6 +76,14 @@ impl<'a> Runtime<'a> {
     pub fn log(self, filter: &'static str) -> Self {
         Self {
             log: Some(filter),
+            ..self
+        }
+    }
+
+    /// Looks for plugins in this directory first.
+    pub fn searching(self, first: PathBuf) -> Self {
+        Self {
+            first: Some(first),
             ..self
         }
     }
@@ -148,7 +160,7 @@ impl<'a> Runtime<'a> {
 
     /// Executes one plugin for one verb, with a configuration of the caller's.
     pub fn call(&self, verb: &str, attachment: &Attachment, stdin: &[u8]) -> Result<Outcome> {
-        let environment = environment(verb, Some(attachment), &self.node.plugin().search_path());
+        let environment = environment(verb, Some(attachment), &self.search_path());
         let environment: Vec<_> = environment
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
@@ -156,23 +168,34 @@ impl<'a> Runtime<'a> {
         self.exec(self.node.plugin().path(), &environment, stdin)
     }
 
-    /// Executes a build of the node's own plugin that fails at `step`, for one verb.
-    pub fn faulty(
+    /// Executes the node's own plugin for one verb, with a configuration of the caller's, and has something go wrong.
+    pub fn inject(
         &self,
-        build: &Path,
-        step: &str,
         verb: &str,
-        attachment: &Attachment,
+        attachment: Option<&Attachment>,
         stdin: &Value,
-    ) -> Result<Outcome> {
-        let mut environment =
-            environment(verb, Some(attachment), &self.node.plugin().search_path());
-        environment.push(("FAILPOINTS", format!("{step}=return")));
+        injection: &Injection,
+    ) -> Result<Injected<Outcome>> {
+        let environment = environment(verb, attachment, &self.search_path());
         let environment: Vec<_> = environment
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
             .collect();
-        self.exec(build, &environment, stdin.to_string().as_bytes())
+        self.exec_injected(&environment, stdin.to_string().as_bytes(), injection)
+    }
+
+    /// Executes the node's own plugin with exactly this environment, and PATH, and has something go wrong.
+    pub fn exec_injected(
+        &self,
+        environment: &[(&str, &str)],
+        stdin: &[u8],
+        injection: &Injection,
+    ) -> Result<Injected<Outcome>> {
+        let program = self.node.plugin().path().as_os_str();
+        let (what, mut command) = self.command(program, environment);
+        let start = Instant::now();
+        let output = inject::output(&mut command, stdin, injection)?;
+        output.map(|output| outcome(what, output, start.elapsed()))
     }
 
     /// Executes a plugin in the node's namespace with exactly this environment, and PATH.
@@ -216,14 +239,22 @@ impl<'a> Runtime<'a> {
         environment: &[(&str, &str)],
         stdin: &[u8],
     ) -> Result<Outcome> {
+        let (program, arguments) = line.split_first().context("an empty command line")?;
+        let (what, mut command) = self.command(program, environment);
+        command.args(arguments);
+        let start = Instant::now();
+        let output = exec::output(&mut command, stdin)?;
+        outcome(what, output, start.elapsed())
+    }
+
+    /// A command in the node's namespace, and what to call it.
+    fn command(&self, program: &OsStr, environment: &[(&str, &str)]) -> (String, Command) {
         let verb = environment
             .iter()
             .find(|(key, _)| *key == "CNI_COMMAND")
             .map_or("no command", |(_, verb)| verb);
         let what = format!("{}: {} {verb}", self.node.name(), self.node.plugin().kind());
-        let (program, arguments) = line.split_first().context("an empty command line")?;
         let mut command = self.node.netns().command(program);
-        command.args(arguments);
         // Without a C locale the reference plugin may read translated messages of iptables.
         let base = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
         command
@@ -231,24 +262,16 @@ impl<'a> Runtime<'a> {
             .envs(base)
             .envs(self.log.map(|filter| ("BEELINE_LOG", filter)))
             .envs(environment.iter().copied());
-        let start = Instant::now();
-        let output = exec::output(&mut command, stdin)?;
-        let elapsed = start.elapsed();
-        let stdout = if output.stdout.is_empty() {
-            Value::Null
-        } else {
-            let text = String::from_utf8_lossy(&output.stdout);
-            serde_json::from_str(&text)
-                .with_context(|| format!("{what}: not one JSON document: {text}"))?
-        };
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(Outcome {
-            what,
-            status: output.status,
-            stdout,
-            stderr,
-            elapsed,
-        })
+        (what, command)
+    }
+
+    /// `CNI_PATH`.
+    fn search_path(&self) -> String {
+        let plugins = self.node.plugin().search_path();
+        match &self.first {
+            Some(first) => format!("{}:{plugins}", first.display()),
+            None => plugins,
+        }
     }
 
     fn each(
@@ -298,7 +321,7 @@ impl<'a> Runtime<'a> {
         plugin: &Value,
         stdin: &Value,
     ) -> Result<Outcome> {
-        let search = self.node.plugin().search_path();
+        let search = self.search_path();
         let program = find(
             plugin["type"].as_str().context("a plugin without a type")?,
             &search,
@@ -323,6 +346,23 @@ impl<'a> Runtime<'a> {
             fs::read_to_string(&path).with_context(|| format!("{}: read", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{}: parse", path.display()))
     }
+}
+
+fn outcome(what: String, output: Output, elapsed: Duration) -> Result<Outcome> {
+    let stdout = if output.stdout.is_empty() {
+        Value::Null
+    } else {
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text)
+            .with_context(|| format!("{what}: not one JSON document: {text}"))?
+    };
+    Ok(Outcome {
+        what,
+        status: output.status,
+        stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        elapsed,
+    })
 }
 
 fn plugins(list: &Value) -> Result<&Vec<Value>> {

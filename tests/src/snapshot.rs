@@ -12,7 +12,28 @@ use crate::exec;
 use crate::node::Node;
 use crate::sweep;
 
-/// Links, addresses, routes, neighbours, nftables rules, state files and pins of a node; one line each.
+mod programs;
+
+/// Parameters of a whole node that somebody may set for its pods. Those of interfaces go with them.
+const SYSCTLS: [&str; 8] = [
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/arp_notify",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/conf/all/rp_filter",
+    "net/ipv6/conf/all/accept_ra",
+    "net/ipv6/conf/all/disable_ipv6",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/default/addr_gen_mode",
+];
+
+/// Where the kernel tells which tables iptables has that are not of nf_tables.
+const LEGACY_TABLES: [(&str, &str); 2] = [
+    ("ip_tables_names", "iptables-legacy-save"),
+    ("ip6_tables_names", "ip6tables-legacy-save"),
+];
+
+/// Links, addresses, routes, neighbours, parameters, rules, queueing disciplines, programs, entries of maps, state files
+/// and pins of a node; one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
@@ -43,6 +64,23 @@ impl Snapshot {
         for line in text(&["ip", "neigh", "show", "nud", "permanent"])?.lines() {
             lines.insert(format!("neighbour {}", line.trim()));
         }
+        for line in text(&["tc", "qdisc", "show"])?.lines() {
+            // Others are the interface's own.
+            if line.contains("clsact") || line.contains("ingress") {
+                lines.insert(line.trim().to_owned());
+            }
+        }
+        if links.iter().any(|link| kind(link) == "vxlan") {
+            for line in text(&["bridge", "fdb", "show"])?.lines() {
+                if line.contains(" dst ") {
+                    lines.insert(format!("fdb {}", line.trim()));
+                }
+            }
+        }
+        lines.extend(kernel(node)?);
+        let names: Vec<_> = links.iter().map(|link| plain(&link["ifname"])).collect();
+        lines.extend(programs::hooks(node, &names));
+        lines.extend(programs::maps(node)?);
         // Without counters, which may move.
         lines.extend(ruleset(&text(&["nft", "--stateless", "list", "ruleset"])?));
         lines.extend(
@@ -59,6 +97,17 @@ impl Snapshot {
             .filter(|path| !is_looked_up(path, &reserved));
         lines.extend(files.map(|path| format!("file {}", path.display())));
         Ok(Self(lines))
+    }
+
+    /// The same with lines that somebody else found.
+    pub fn with(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.0.extend(lines);
+        self
+    }
+
+    /// All lines.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
 
     /// Lines of one kind, such as `pin` or `file`.
@@ -96,21 +145,49 @@ impl Snapshot {
     }
 }
 
+/// Parameters, and the rules of the older iptables.
+fn kernel(node: &Node) -> Result<Vec<String>> {
+    let (mut lines, saves) = node.netns().within(|| {
+        let value = |key: &&str| fs::read_to_string(Path::new("/proc/sys").join(key)).ok();
+        let lines = SYSCTLS.iter().filter_map(|key| {
+            let value = value(key)?;
+            Some(format!("sysctl {key} = {}", value.trim()))
+        });
+        let saves = LEGACY_TABLES.iter().filter(|(tables, _)| {
+            let tables = Path::new("/proc/thread-self/net").join(tables);
+            fs::read_to_string(tables).is_ok_and(|tables| !tables.is_empty())
+        });
+        (
+            lines.collect::<Vec<_>>(),
+            saves.map(|(_, save)| *save).collect::<Vec<_>>(),
+        )
+    });
+    for save in saves {
+        let rules = exec::stdout(&mut node.netns().command(save))?;
+        let rules = rules.lines().filter(|line| line.starts_with('-'));
+        lines.extend(rules.map(|rule| format!("{save} {rule}")));
+    }
+    Ok(lines)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().unwrap_or("none").to_owned()
+}
+
+fn kind(link: &Value) -> String {
+    plain(&link["linkinfo"]["info_kind"])
+}
+
 /// The lines of one link, as `ip -json -details address` tells of it, and of its addresses.
 pub fn link(link: &Value) -> Vec<String> {
-    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-    let name = text(&link["ifname"]);
-    let (kind, master, mac) = (
-        text(&link["linkinfo"]["info_kind"]),
-        text(&link["master"]),
-        text(&link["address"]),
-    );
+    let name = plain(&link["ifname"]);
+    let (kind, master, mac) = (kind(link), plain(&link["master"]), plain(&link["address"]));
     let mut lines = vec![format!(
         "link {name} {kind} mtu {} master {master} {mac}",
         link["mtu"]
     )];
     for address in link["addr_info"].as_array().into_iter().flatten() {
-        let (local, length) = (text(&address["local"]), &address["prefixlen"]);
+        let (local, length) = (plain(&address["local"]), &address["prefixlen"]);
         lines.push(format!("address {name} {local}/{length}"));
     }
     lines

@@ -185,11 +185,9 @@ fn netns_environment() -> Result<Vec<(&'static str, PathBuf)>> {
     build::host(true)?;
     build::agent(true)?;
     let image = image::for_tests()?;
-    let failpoints = build_failpoints()?;
     Ok(vec![
         ("BEELINE_BIN", workspace::release_bin("beeline")),
         ("BEELINE_AGENT_BIN", workspace::release_bin("beeline-agent")),
-        ("BEELINE_FAILPOINTS_BIN", failpoints),
         ("BEELINE_IMAGE", image),
     ])
 }
@@ -249,22 +247,6 @@ fn on_kubernetes(tests: &mut Tests, directory: &Path) -> Result<()> {
     let tested = suite.run(tests);
     let cleaned = kubernetes::clean(directory);
     tested.and(cleaned)
-}
-
-/// Builds the plugin whose steps tests can make fail; in a folder of its own, to keep it from being installed.
-fn build_failpoints() -> Result<PathBuf> {
-    let folder = workspace::target().join("failpoints");
-    let mut cargo = workspace::cargo();
-    cargo.args([
-        "build",
-        "--package",
-        "beeline",
-        "--features",
-        "failpoints",
-        "--target-dir",
-    ]);
-    process::run(cargo.arg(&folder))?;
-    Ok(folder.join("debug/beeline"))
 }
 
 fn is_root() -> bool {

@@ -99,7 +99,6 @@ impl Attaching<'_> {
         let ifindex = self.create_veth(node, &attachment, host_mac).await?;
         attachment.ifindex = ifindex;
         self.check_macs(&attachment)?;
-        fault!("add-mac-check");
 
         let mut result = CniResult::new();
         result.interface(Interface::on_host(
@@ -122,14 +121,12 @@ impl Attaching<'_> {
             self.wait_for_port(node, &attachment).await?;
         }
         let mut lease = self.reserve(requested)?;
-        fault!("add-ipam");
         attachment.addresses = lease.ips.iter().map(|ip| ip.address).collect();
         // A DEL after a kill needs to know them where something is made for each of them.
         let outside = plan::outside(self.plan, &attachment.addresses);
         if self.plan.joins_in_add() || !outside.is_empty() {
             node.store.save_attachment(&attachment)?;
         }
-        fault!("add-record-addresses");
         container::complete(conf, &mut lease)?;
 
         if conf.is_gateway {
@@ -140,12 +137,9 @@ impl Attaching<'_> {
                     .await?;
             }
         }
-        fault!("add-gateway");
         container::configure(self.netns, &env.ifname, conf, &lease)?;
-        fault!("add-container");
         self.forget_former_owner(node, &attachment).await?;
         self.masquerade(&attachment)?;
-        fault!("add-pod-masquerade");
         if self.plan.joins_in_add() {
             attachment.fast_path = self.take_fast_path(node, &attachment)?;
         }
@@ -157,14 +151,11 @@ impl Attaching<'_> {
             // At every ADD, unlike why: this pod is not what was asked for.
             tracing::warn!(container = attachment.container_id, "{unmet}");
         }
-        fault!("add-fast-path");
         if !conf.disable_container_interface {
             self.wait_for_port(node, &attachment).await?;
         }
-        fault!("add-port");
         attachment.complete = true;
         node.store.save_attachment(&attachment)?;
-        fault!("add-record-attached");
 
         for ip in &lease.ips {
             result.ip(eth, ip.address, ip.gateway);
@@ -207,7 +198,6 @@ impl Attaching<'_> {
         };
         node.store.save_attachment(&attachment)?;
         self.made.push(Made::Record);
-        fault!("add-record");
         Ok(attachment)
     }
 
@@ -243,7 +233,6 @@ impl Attaching<'_> {
         })?;
         self.made.push(Made::Veth { ifindex });
         sysctl::refuse_router_advertisements(&attachment.host_veth)?;
-        fault!("add-veth");
         Ok(ifindex)
     }
 

@@ -72,7 +72,6 @@ pub(super) fn configure(netns: &Netns, ifname: &str, conf: &NetConf, lease: &Lea
             if !conf.disable_container_interface {
                 container.set_up(link.index).await?;
             }
-            fault!("add-container-up");
             if conf.enable_dad {
                 container.wait_for_dad(link.index, DAD_TIMEOUT).await?;
             }

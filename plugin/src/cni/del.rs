@@ -102,7 +102,6 @@ fn on_fast_path<'a>(
 }
 
 fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
-    fault!("del-fast-path");
     let Some((datapath, attachment)) = on_fast_path(plan, attachment) else {
         return Ok(());
     };
@@ -110,7 +109,6 @@ fn leave_fast_path(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
 }
 
 fn detach_programs(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
-    fault!("del-detach");
     match on_fast_path(plan, attachment) {
         Some((datapath, attachment)) => attachment.detach(&datapath),
         None => Ok(()),
@@ -124,7 +122,6 @@ async fn delete_veth(
     attachment: Option<&Attachment>,
     netns: Option<&Netns>,
 ) -> Result<()> {
-    fault!("del-veth");
     let ours = plan::host_veth_name(&plan.network, id);
     // One that was adopted has the name that another plugin gave it.
     let adopted = attachment.map(|attachment| &attachment.host_veth);
@@ -164,7 +161,6 @@ async fn forget_neighbours(
 
 /// Whatever the configuration says by now: it may not have said so at ADD.
 fn delete_mac_check(id: &AttachmentId) -> Result<()> {
-    fault!("del-mac-check");
     let check = MacCheck {
         container_id: &id.container_id,
         ifname: &id.ifname,
@@ -192,7 +188,6 @@ fn release(call: &Call, id: &AttachmentId, interface: Interface) -> Result<()> {
 }
 
 fn leave_masquerade(plan: &Plan, attachment: Option<&Attachment>) -> Result<()> {
-    fault!("del-masquerade");
     let Some(attachment) = attachment else {
         return Ok(());
     };
@@ -211,7 +206,6 @@ fn leave_reference_masquerade(
     id: &AttachmentId,
     attachment: Option<&Attachment>,
 ) -> Result<()> {
-    fault!("del-reference-masquerade");
     let own = plan::host_veth_name(&plan.network, id);
     if attachment.is_some_and(|attachment| attachment.host_veth == own) {
         return Ok(());

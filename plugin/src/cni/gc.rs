@@ -25,13 +25,17 @@ pub(super) fn gc(call: &Call) -> super::Result<()> {
         return Ok(());
     };
     let plan = call.plan();
-    let (attachments, unread) = match Store::new(&plan).attachments() {
+    let store = Store::new(&plan);
+    let (attachments, unread) = match store.attachments() {
         Ok(attachments) => (attachments, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     };
     let mut results: Vec<Result<()>> = vec![unread];
-    for attachment in attachments {
-        let id = AttachmentId::new(&*attachment.container_id, &*attachment.ifname);
+    let recorded = attachments
+        .into_iter()
+        .map(|attachment| AttachmentId::new(attachment.container_id, attachment.ifname));
+    // A runtime runs no ADD meanwhile (SPEC, section 5): who wrote those is no more.
+    for id in recorded.chain(store.unfinished()) {
         if valid.contains(&id) {
             continue;
         }

@@ -8,7 +8,7 @@
 use std::{ffi::OsStr, process::Child, time::Duration};
 
 use anyhow::Result;
-use nix::net::if_::if_nametoindex;
+use nix::{errno::Errno, net::if_::if_nametoindex};
 
 use crate::{
     child,
@@ -41,7 +41,8 @@ async fn wait(name: &str, mut child: Child) {
     child::leave(child);
 }
 
-/// Whether there is such an interface. Asks by an ioctl, which waits for nobody (SIOCGIFINDEX takes no RTNL).
+/// Whether there may be such an interface; what cannot be told may be there. Asks by an ioctl, which waits for nobody
+/// (SIOCGIFINDEX takes no RTNL).
 fn is_visible(name: &str) -> bool {
-    if_nametoindex(name).is_ok()
+    if_nametoindex(name) != Err(Errno::ENODEV)
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
@@ -105,9 +105,10 @@ impl Locked {
             Ok(None)
         };
         let reserved = reserve();
-        // Whatever came of it: a full disk leaves it empty.
-        let removed = self.unlink(TEMPORARY).map_err(Error::from);
-        let reserved = reserved.and_then(|taken| removed.map(|()| taken));
+        // What stays is no address's, and whoever comes next removes it.
+        if let Err(error) = self.sweep() {
+            tracing::debug!("{error:#}");
+        }
         reserved.with_context(|| format!("{}: reserve for {id}", self.store.path().display()))
     }
 

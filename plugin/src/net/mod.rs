@@ -4,13 +4,18 @@
 //! Everything here acts on the network namespace of the calling thread; [`netns::Netns::within`] moves there.
 //! Deleting what is already gone succeeds, as a CNI DEL may come twice.
 
-use std::pin::pin;
+use std::{
+    io,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use rtnetlink::Handle;
 
 pub mod address;
 pub mod clsact;
@@ -32,7 +37,7 @@ pub(crate) mod testing;
 /// One route netlink connection, bound to the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Netlink {
-    handle: rtnetlink::Handle,
+    handle: Mutex<Handle>,
 }
 
 /// Opens a netlink connection in the calling thread's network namespace, and runs `f` with it to the end.
@@ -42,16 +47,24 @@ pub fn with_netlink<T>(f: impl AsyncFnOnce(&Netlink) -> Result<T>) -> Result<T> 
         .build()
         .context("netlink: start runtime")?;
     runtime.block_on(async {
-        // Strict checking (Linux 4.20) lets the kernel filter dumps; without it the same filters run here.
-        let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()
-            .or_else(|_| rtnetlink::new_connection())
-            .context("netlink: open route socket")?;
-        // Without these an answer that ends well looks like a connection that broke.
-        connection.set_forward_ack(true);
-        connection.set_forward_done(true);
-        tokio::spawn(connection);
-        f(&Netlink { handle }).await
+        let handle = connect().context("netlink: open route socket")?;
+        let netlink = Netlink {
+            handle: Mutex::new(handle),
+        };
+        f(&netlink).await
     })
+}
+
+/// Opens a connection, within a runtime.
+fn connect() -> io::Result<Handle> {
+    // Strict checking (Linux 4.20) lets the kernel filter dumps; without it the same filters run here.
+    let (mut connection, handle, _unsolicited) =
+        rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
+    // Without these an answer that ends well looks like a connection that broke.
+    connection.set_forward_ack(true);
+    connection.set_forward_done(true);
+    tokio::spawn(connection);
+    Ok(handle)
 }
 
 impl Netlink {
@@ -64,9 +77,29 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Errno> {
+        let answered = self.ask(message, flags).await;
+        // A connection ends with the first request that cannot be sent; what is made is to be taken back by another.
+        if answered == Err(Errno::ECONNRESET)
+            && let Ok(handle) = connect()
+        {
+            *self.handle() = handle;
+        }
+        answered
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Handle> {
+        // Whoever panicked has left nothing half done.
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, Errno> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut handle = self.handle.clone();
+        let mut handle = self.handle().clone();
         let mut answers = pin!(handle.request(request).map_err(|_| Errno::ECONNRESET)?);
         let mut replies = Vec::new();
         while let Some(answer) = answers.next().await {

@@ -80,6 +80,18 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
         Some(_) => netlink.create_vlan_bridge(name, mac, plan.mtu).await?,
         None => netlink.create_bridge(name, mac, plan.mtu).await?,
     };
+    let settled = settle(netlink, plan, created).await;
+    if settled.is_err()
+        && created
+        && let Some(link) = netlink.link(name).await?
+    {
+        netlink.delete(link.index).await?;
+    }
+    Ok((settled?, created))
+}
+
+async fn settle(netlink: &Netlink, plan: &BridgePlan, created: bool) -> Result<Bridge> {
+    let name = &plan.name;
     let link = netlink.link(name).await?;
     let link = link.with_context(|| format!("bridge {name:?}: gone as soon as created"))?;
     if !is_bridge(&link) {
@@ -89,17 +101,16 @@ pub(super) async fn ensure(netlink: &Netlink, plan: &BridgePlan) -> Result<(Brid
         ))
         .into());
     }
-    if let Err(error) = settle(netlink, plan, &link, created).await {
-        if created {
-            netlink.delete(link.index).await?;
-        }
-        return Err(error);
-    }
-    let bridge = bridge(link).with_context(|| format!("bridge {name:?}: has no MAC"))?;
-    Ok((bridge, created))
+    settle_link(netlink, plan, &link, created).await?;
+    bridge(link).with_context(|| format!("bridge {name:?}: has no MAC"))
 }
 
-async fn settle(netlink: &Netlink, plan: &BridgePlan, link: &Link, created: bool) -> Result<()> {
+async fn settle_link(
+    netlink: &Netlink,
+    plan: &BridgePlan,
+    link: &Link,
+    created: bool,
+) -> Result<()> {
     if created {
         settle_gateway(netlink, link).await?;
     } else {

@@ -126,7 +126,6 @@ pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     let settings = settings(plan);
     let (bpffs, network) = (&plan.datapath.bpffs, &plan.network);
     let datapath = Datapath::load(bpffs, network, &settings)?;
-    fault!("setup-load");
     datapath.set_peers(&places.neighbourhood.entries())?;
     let attached = datapath.attached()?;
     places.forget_others(&datapath)?;
@@ -135,7 +134,6 @@ pub(super) fn bring_up(plan: &Plan, places: &Places<'_>) -> Result<()> {
     for (hook, ifindex) in places.observers() {
         attach_if_there(&datapath, hook, ifindex, &settings)?;
     }
-    fault!("setup-observers");
     let pods = datapath.pods()?.into_iter().map(|(ip, _)| ip);
     let translated = remember_translated(&datapath, &pods.collect())?;
     for (hook, ifindex) in places.redirectors() {

@@ -68,8 +68,11 @@ pub(super) async fn ensure(
         netlink.delete(link.index).await?;
     }
     let created = netlink.create_vxlan(&spec).await?;
-    let link = netlink.link(&name).await?;
-    let link = link.with_context(|| format!("overlay {name:?}: gone as soon as created"))?;
+    let link = match netlink.link(&name).await {
+        Err(_) if created => netlink.link(&name).await,
+        found => found,
+    };
+    let link = link?.with_context(|| format!("overlay {name:?}: gone as soon as created"))?;
     Ok((Overlay { conf, link }, created))
 }
 

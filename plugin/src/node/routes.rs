@@ -14,13 +14,14 @@ use super::{
 };
 use crate::net::{Netlink, neighbour::Neighbour, overlay::overlay_hop, route::Route};
 
-/// Installs the routes to the peers that were found, and what the overlay must know of them; returns the routes that
-/// were not there before.
+/// Installs the routes to the peers that were found, and what the overlay must know of them; `added` are the routes that
+/// were not there before, also if others fail.
 pub(super) async fn install(
     netlink: &Netlink,
     found: &Neighbourhood,
     installed: &[Route],
-) -> Result<Vec<Route>> {
+    added: &mut Vec<Route>,
+) -> Result<()> {
     if let Some((index, neighbours)) = found.neighbours() {
         let known: HashSet<Neighbour> = netlink.neighbours(index).await?.into_iter().collect();
         for neighbour in neighbours.into_iter().filter(|n| !known.contains(n)) {
@@ -28,7 +29,6 @@ pub(super) async fn install(
         }
     }
     let known = by_destination(installed);
-    let mut added = Vec::new();
     for route in found.routes() {
         if known
             .get(&route.destination)
@@ -39,7 +39,7 @@ pub(super) async fn install(
         netlink.replace_route(&route).await?;
         added.push(route);
     }
-    Ok(added)
+    Ok(())
 }
 
 /// Adds the routes to peers that are new, or have another node.

@@ -29,6 +29,8 @@ pub(super) const OFF: &str = "turned off by `beeline unload`; `beeline load` tur
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     bridge: Option<u32>,
+    /// Parameters, with the values that they had.
+    forwarding: Vec<(&'static str, String)>,
     vlan_gateway: Option<u32>,
     overlay: Option<u32>,
     routes: Vec<Route>,
@@ -130,24 +132,23 @@ async fn attempt(
 ) -> Result<(Bridge, Record)> {
     let (mut bridge, created) = bridge::ensure(netlink, &plan.bridge).await?;
     changes.bridge = created.then_some(bridge.index);
-    fault!("setup-bridge");
     changes.vlan_gateway = vlan::ensure_gateway(netlink, &plan.bridge, &mut bridge).await?;
-    fault!("setup-vlan-gateway");
     let whole = Whole::of(plan, store);
     let clustered = whole.is_clustered();
     let whole = &whole.plan;
     for key in forwarding(whole) {
-        sysctl::ensure(key, "1")?;
+        let value = sysctl::get(key)?;
+        if value != "1" {
+            sysctl::ensure(key, "1")?;
+            changes.forwarding.push((key, value));
+        }
     }
     let mut neighbourhood = Neighbourhood::find(netlink, whole).await?;
     remove_former_overlay(netlink, plan, store).await?;
     changes.overlay = neighbourhood.ensure_overlay(netlink, whole).await?;
-    fault!("setup-overlay");
     // Before routes lead there: no flow begins with an address that it would not keep.
     apply_masquerade(whole, clustered, changes)?;
-    fault!("setup-masquerade");
     install_routes(netlink, plan, store, clustered, &neighbourhood, changes).await?;
-    fault!("setup-routes");
     let off = store.try_record()?.is_some_and(|record| record.off);
     gone::disown(netlink, store).await?;
     let places = Places::find(&bridge, &neighbourhood, store)?;
@@ -173,7 +174,6 @@ async fn attempt(
     record.warn();
     store.save_record(&record)?;
     changes.record = true;
-    fault!("setup-record");
     Ok((bridge, record))
 }
 
@@ -237,7 +237,7 @@ async fn install_routes(
         return Ok(());
     }
     let installed = installed_routes(netlink).await?;
-    changes.routes = routes::install(netlink, neighbourhood, &installed).await?;
+    routes::install(netlink, neighbourhood, &installed, &mut changes.routes).await?;
     if clustered {
         return routes::sweep(netlink, plan, store, neighbourhood, &installed).await;
     }
@@ -298,7 +298,8 @@ fn load(plan: &Plan, places: &Places<'_>, changes: &mut Changes) -> Result<()> {
     let up = fastpath::bring_up(plan, places);
     if up.is_err() && fresh {
         changes.datapath = false;
-        unload(plan).context("after a failure: unload")?;
+        // Part of it may be there.
+        remove_datapath(plan).context("after a failure: unload")?;
     }
     up
 }
@@ -311,6 +312,10 @@ pub(super) fn unload(plan: &Plan) -> Result<()> {
     }
 }
 
+fn remove_datapath(plan: &Plan) -> Result<()> {
+    Datapath::remove(&plan.datapath.bpffs, &plan.network)
+}
+
 /// Takes back what a set-up made. Every step runs even if an earlier one failed; the failures are logged, as what the
 /// caller reports is why it came to this.
 pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
@@ -321,7 +326,7 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
         }
     };
     if changes.datapath {
-        log(unload(plan));
+        log(remove_datapath(plan));
     }
     if changes.masquerade {
         log(masquerade(plan).delete());
@@ -337,5 +342,11 @@ pub(super) async fn undo(netlink: &Netlink, plan: &Plan, changes: Changes) {
     }
     for index in [changes.vlan_gateway, changes.bridge].into_iter().flatten() {
         log(netlink.delete(index).await);
+    }
+    // Another network's pods need it too.
+    if Store::new(plan).is_only() {
+        for (key, value) in &changes.forwarding {
+            log(sysctl::ensure(key, value));
+        }
     }
 }

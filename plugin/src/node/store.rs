@@ -302,6 +302,13 @@ impl Store {
         peers
     }
 
+    /// Whether the node has no other network.
+    pub(super) fn is_only(&self) -> bool {
+        let all = self.root.parent().map(fs::read_dir);
+        let mut all = all.into_iter().flatten().flatten().flatten();
+        all.all(|entry| entry.path() == self.root || !entry.path().is_dir())
+    }
+
     /// Writes down the MAC that a pod's interface was given.
     pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
         let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
@@ -342,6 +349,18 @@ impl Store {
             .collect::<Result<_>>()?;
         attachments.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         Ok(attachments)
+    }
+
+    /// Those whose records are not whole, as their writers were killed or are at work still.
+    pub fn unfinished(&self) -> Vec<AttachmentId> {
+        let entries = fs::read_dir(self.attachments_dir());
+        let names = entries.into_iter().flatten().flatten();
+        let id = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (container_id, ifname) = name.strip_prefix(TEMPORARY)?.split_once(':')?;
+            Some(AttachmentId::new(container_id, ifname))
+        };
+        names.filter_map(id).collect()
     }
 
     /// How many attachments there are. Reads none of them.
@@ -523,24 +542,23 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Writes the whole file or none of it.
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec(value)?;
+    let context = || format!("{}: write", path.display());
+    let value = serde_json::to_vec(value).with_context(context)?;
     let temporary = temporary(path);
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        fs::rename(&temporary, path)
-    };
-    let written = write().inspect_err(|_| {
+    let written = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(&value))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
         // A full disk leaves a part; what matters is the first error.
         let _ = fs::remove_file(&temporary);
-    });
-    written.with_context(|| format!("{}: write", path.display()))
+    }
+    written.with_context(context)
 }
 
 /// Where a file is written until it is whole. Always the same place, so that what a killed process left there is

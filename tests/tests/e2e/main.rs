@@ -26,7 +26,6 @@ mod ipam_dhcp;
 mod ipam_shared;
 mod isolation;
 mod joining;
-mod kills;
 mod lifecycle;
 mod macspoof;
 mod masquerade;

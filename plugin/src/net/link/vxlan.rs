@@ -53,6 +53,18 @@ impl Netlink {
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(errno).with_context(|| spec.failed("create")),
         };
+        let settled = self.settle_named(spec).await;
+        if settled.is_err()
+            && created
+            && let Ok(Some(link)) = self.link(spec.name).await
+        {
+            // That it could not be deleted either would hide why.
+            let _ = self.delete(link.index).await;
+        }
+        settled.map(|()| created)
+    }
+
+    async fn settle_named(&self, spec: &VxlanSpec<'_>) -> Result<()> {
         let Some(link) = self.link(spec.name).await? else {
             return Err(self.port_taken(spec, Errno::EEXIST).await);
         };
@@ -60,14 +72,7 @@ impl Netlink {
         if !differences.is_empty() {
             bail!("link {:?}: {}", spec.name, differences.join(", "));
         }
-        if let Err(error) = self.settle_vxlan(&link, spec).await {
-            if created {
-                // That it could not be deleted either would hide why.
-                let _ = self.delete(link.index).await;
-            }
-            return Err(error);
-        }
-        Ok(created)
+        self.settle_vxlan(&link, spec).await
     }
 
     /// Does what cannot be done in the message that creates it; again if it exists, as that may have been cut off.

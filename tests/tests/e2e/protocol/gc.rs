@@ -3,13 +3,13 @@
 use std::fs;
 
 use beeline_tests::exec;
+use beeline_tests::inject::{Fault, Injection};
 use beeline_tests::outcome::Outcome;
 use beeline_tests::runtime::Attachment;
 use beeline_tests::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::faults::faulty_build;
 use crate::fixture::one_node;
 use crate::stub::Stub;
 
@@ -116,10 +116,12 @@ fn it_goes_on_after_a_failure_and_tells_it() {
     };
     let count = || hosts().expect("ip").matches(": veth").count();
     assert_eq!(count(), 3);
-    // Of the two that are stale, the first cannot be deleted.
-    let faulty = collect.clone().set("FAILPOINTS", "del-veth=1*return");
-    let message = faulty.run_as(&faulty_build()).expect_error(&[999]);
-    assert!(message.contains("del-veth"), "{message}");
+    // Of the two that are stale, the first is not found: before, it is looked for the bridge.
+    let injection = Injection::at(Fault::Refuse, 2).only("RTM_GETLINK");
+    let faulty = collect.inject(&injection);
+    assert!(faulty.step.is_some(), "{}", faulty.outcome);
+    let message = faulty.outcome.expect_error(&[999]);
+    assert!(message.contains("not supported"), "{message}");
     assert_eq!(count(), 2, "the second is gone all the same");
     assert_eq!(node.reserved().len(), 1, "and so are the addresses");
     collect.run().expect_success();

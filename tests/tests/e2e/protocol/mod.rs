@@ -1,9 +1,9 @@
 //! The CNI protocol: what the plugin makes of its environment and its standard input, and what it answers.
 
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
+use beeline_tests::inject::{Injected, Injection};
 use beeline_tests::node::Node;
 use beeline_tests::outcome::Outcome;
 use beeline_tests::runtime::Attachment;
@@ -93,15 +93,18 @@ impl<'a> Call<'a> {
     /// Executes the plugin.
     #[track_caller]
     pub(crate) fn run(&self) -> Outcome {
-        self.run_as(self.node.plugin().path())
-    }
-
-    /// Executes another build of the plugin.
-    #[track_caller]
-    pub(crate) fn run_as(&self, program: &Path) -> Outcome {
         let runtime = self.node.runtime();
+        let program = self.node.plugin().path();
         let outcome = runtime.exec(program, &self.environment(), &self.stdin);
         outcome.expect("executed, with one JSON document at most")
+    }
+
+    /// Executes the plugin and has something go wrong.
+    #[track_caller]
+    pub(crate) fn inject(&self, injection: &Injection) -> Injected<Outcome> {
+        let runtime = self.node.runtime();
+        let injected = runtime.exec_injected(&self.environment(), &self.stdin, injection);
+        injected.expect("executed, with one JSON document at most")
     }
 
     /// Starts the plugin with its standard input and output open for the caller; nothing is written to it.
