@@ -103,7 +103,7 @@ impl Error {
     /// another plugin is passed on as it was.
     pub fn to_json(&self, version: Version) -> Value {
         let (msg, details) = match self.delegated() {
-            Some(delegate) => (delegate.msg.clone(), delegate.details.clone()),
+            Some(delegate) => (delegate.to_string(), delegate.details.clone()),
             None => {
                 let causes: Vec<_> = self
                     .source

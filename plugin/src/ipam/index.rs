@@ -29,6 +29,9 @@ use super::address::parse_ip;
 use super::store::Owner;
 use super::{path, store};
 
+/// The longest name of a file (`NAME_MAX`).
+const MAX_NAME: usize = 255;
+
 /// Thousands of addresses.
 const MAX_ENTRY: u64 = 64 << 10;
 
@@ -112,6 +115,13 @@ impl Index {
         let mut file = File::from(openat(&self.dir, &*name, flags, mode)?);
         let lines: Vec<_> = ips.iter().map(IpAddr::to_string).collect();
         file.write_all(lines.join("\n").as_bytes())
+    }
+
+    /// Whether the index has a place for an owner: files of addresses can name anything, which becomes no path here. No
+    /// attachment has such a name.
+    pub(super) fn has_place_for(owner: &Owner) -> bool {
+        let name = file_name(owner);
+        name.len() <= MAX_NAME && !name.contains(['/', '\0'])
     }
 
     /// Forgets everything.

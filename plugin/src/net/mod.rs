@@ -15,7 +15,7 @@ use nix::errno::Errno;
 pub mod address;
 pub mod clsact;
 pub mod conntrack;
-mod exchange;
+pub(crate) mod exchange;
 pub mod link;
 pub mod mac;
 pub mod neighbour;
@@ -73,11 +73,11 @@ impl Netlink {
                 NetlinkPayload::InnerMessage(reply) => replies.push(reply),
                 NetlinkPayload::Error(error) => match error.raw_code() {
                     0 => return Ok(replies),
-                    code => return Err(Errno::from_raw(-code)),
+                    code => return Err(Errno::from_raw(code.saturating_neg())),
                 },
                 NetlinkPayload::Done(done) => match done.code {
                     0.. => return Ok(replies),
-                    code => return Err(Errno::from_raw(-code)),
+                    code => return Err(Errno::from_raw(code.saturating_neg())),
                 },
                 NetlinkPayload::Overrun(_) => return Err(Errno::ENOBUFS),
                 _ => {}

@@ -93,7 +93,7 @@ fn list(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>> {
 }
 
 impl Connection {
-    fn read(attributes: &[ConntrackAttribute]) -> Option<Self> {
+    pub(crate) fn read(attributes: &[ConntrackAttribute]) -> Option<Self> {
         let (mut original, mut reply, mut tcp) = (None, None, None);
         let mut status = Status::empty();
         for attribute in attributes {
