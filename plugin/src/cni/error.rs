@@ -251,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn a_delegate_that_does_not_say_why_it_failed_still_makes_a_message() {
+        let error = DelegateError {
+            code: 7,
+            msg: String::new(),
+            details: "way".into(),
+        };
+        let json = json_of(anyhow::Error::from(error).context("ipam stub: ADD"));
+        let msg = "failed with code 7, and does not say why";
+        assert_eq!(
+            json,
+            json!({"cniVersion": "1.1.0", "code": 7, "msg": msg, "details": "way"})
+        );
+    }
+
+    #[test]
     fn a_code_survives_the_way_through_anyhow() {
         let inner =
             || -> anyhow::Result<()> { Err(Error::new(Code::InvalidNetns, "netns: not one"))? };
