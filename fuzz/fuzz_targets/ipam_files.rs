@@ -66,6 +66,9 @@ const CONTENTS: [&str; 12] = [
 const CONTAINERS: [&str; 3] = ["a", "b", "c"];
 const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 
+/// Operations on one directory.
+const MOST: usize = 4;
+
 /// What nobody but its owner may touch.
 const VICTIM: &str = "mine";
 
@@ -88,14 +91,18 @@ fn node(root: &Path, input: &mut Unstructured<'_>) -> Result<()> {
     for _ in 0..files % 6 {
         net.put(input)?;
     }
-    let mut done = 0;
-    while !input.is_empty() && done < 8 {
-        net.operate(input)?;
-        let there: Vec<_> = fs::read_dir(root).unwrap().flatten().collect();
-        assert_eq!(there.len(), 3, "outside of the directory: {there:?}");
-        assert_eq!(fs::read(root.join("victim")).unwrap(), VICTIM.as_bytes());
-        done += 1;
+    let mut files = net.files();
+    for _ in 0..MOST {
+        // Too short for another one.
+        let Ok(after) = net.operate(input, files.clone()) else {
+            break;
+        };
+        files = after;
     }
+    net.look(&files);
+    let there: Vec<_> = fs::read_dir(root).unwrap().flatten().collect();
+    assert_eq!(there.len(), 3, "outside of the directory: {there:?}");
+    assert_eq!(fs::read(root.join("victim")).unwrap(), VICTIM.as_bytes());
     Ok(())
 }
 
@@ -157,32 +164,31 @@ impl Net {
         Ok(())
     }
 
-    fn operate(&self, input: &mut Unstructured<'_>) -> Result<()> {
+    /// Has the allocator or another one do something; returns what is there then.
+    fn operate(&self, input: &mut Unstructured<'_>, files: Files) -> Result<Files> {
         let [kind, who] = input.arbitrary::<[u8; 2]>()?;
         let id = AttachmentId::new(
             CONTAINERS[usize::from(who) % CONTAINERS.len()],
             INTERFACES[usize::from(who >> 4) % INTERFACES.len()],
         );
-        let before = self.files();
-        match kind % 16 {
-            0..=4 => self.allocate(&id, &[], before),
-            5 | 6 => {
-                let wanted = NAMES[usize::from(input.arbitrary::<u8>()?) % 9];
-                self.allocate(&id, &[wanted.parse().expect("an address")], before);
+        let address = NAMES[usize::from(who >> 1) % 9];
+        Ok(match kind % 16 {
+            0..=4 => self.allocate(&id, &[], files),
+            5 | 6 => self.allocate(&id, &[address.parse().expect("an address")], files),
+            7..=9 => self.release(&id, files),
+            10 => self.gc(who, files),
+            11 => self.check(&id, files),
+            12 => self.remove(files),
+            13 | 14 => {
+                self.put(input)?;
+                self.files()
             }
-            7..=9 => self.release(&id, before),
-            10 => self.gc(input.arbitrary()?, before),
-            11 => self.check(&id, &before),
-            12 => self.remove(before),
-            13 | 14 => self.put(input)?,
-            // Another allocator releases.
             _ => {
-                let name = NAMES[usize::from(input.arbitrary::<u8>()?) % 9];
-                let _ = fs::remove_file(self.path.join(name));
+                // Another allocator releases.
+                let _ = fs::remove_file(self.path.join(address));
+                self.files()
             }
-        }
-        self.look(&self.files());
-        Ok(())
+        })
     }
 
     fn files(&self) -> Files {
@@ -199,7 +205,7 @@ impl Net {
         entries.map(file).collect()
     }
 
-    fn allocate(&self, id: &AttachmentId, requested: &[IpAddr], mut files: Files) {
+    fn allocate(&self, id: &AttachmentId, requested: &[IpAddr], mut files: Files) -> Files {
         let (before, held) = (reserved(&files), held(&files, id));
         let leased = host_local::allocate(&self.conf, &self.index, id, requested);
         let after = self.files();
@@ -208,7 +214,7 @@ impl Net {
             if requested.is_empty() && is_sound(&files) {
                 self.assert_full(&files, &held);
             }
-            return;
+            return after;
         };
         assert_eq!(lease.ips.len(), self.conf.ranges.len());
         for (i, (leased, set)) in lease.ips.iter().zip(&self.conf.ranges).enumerate() {
@@ -234,7 +240,8 @@ impl Net {
             let last = format!("last_reserved_ip.{i}").into_bytes();
             files.insert(last, File::Regular(ip.to_string().into()));
         }
-        assert_same(files, after);
+        assert_same(files, &after);
+        after
     }
 
     /// Nothing but that an address is held, or that none is left, keeps an allocation from succeeding.
@@ -247,20 +254,22 @@ impl Net {
         assert!(hopeless, "no reason: {files:?}");
     }
 
-    fn release(&self, id: &AttachmentId, mut files: Files) {
+    fn release(&self, id: &AttachmentId, mut files: Files) -> Files {
         let data = &self.conf.data_dir;
         let released = host_local::release(data, "net", &self.index, id);
         if released.is_err() {
             assert!(!is_sound(&files), "{released:?}: {files:?}");
-            return;
+            return self.files();
         }
         for ip in held(&files, id) {
             files.remove(&name(ip));
         }
-        assert_same(files, self.files());
+        let after = self.files();
+        assert_same(files, &after);
+        after
     }
 
-    fn gc(&self, keep: u8, mut files: Files) {
+    fn gc(&self, keep: u8, mut files: Files) -> Files {
         let ids = CONTAINERS.iter().enumerate().flat_map(|(i, container)| {
             let ids = INTERFACES.iter().enumerate();
             ids.filter(move |(j, _)| keep >> (2 * i + j) & 1 != 0)
@@ -281,32 +290,34 @@ impl Net {
         let Ok(mut released) = released else {
             let other = |ip: &IpAddr| files[&name(*ip)] == File::Other;
             assert!(gone.iter().any(other) || !is_sound(&files), "{released:?}");
-            return;
+            return self.files();
         };
         released.sort();
         assert_eq!(released, gone);
         for ip in gone {
             files.remove(&name(ip));
         }
-        assert_same(files, self.files());
+        let after = self.files();
+        assert_same(files, &after);
+        after
     }
 
-    fn check(&self, id: &AttachmentId, files: &Files) {
+    fn check(&self, id: &AttachmentId, files: Files) -> Files {
         let checked = host_local::check(&self.conf.data_dir, "net", &self.index, id);
-        let found = reserved(files).into_values().any(|(container, ifname)| {
+        let found = reserved(&files).into_values().any(|(container, ifname)| {
             container == id.container_id && ifname.is_none_or(|ifname| ifname == id.ifname)
         });
         assert_eq!(checked.is_ok(), found, "{id}: {checked:?}");
-        assert_eq!(self.files(), *files);
+        files
     }
 
-    fn remove(&self, mut files: Files) {
+    fn remove(&self, mut files: Files) -> Files {
         let removed = ipam::remove(&self.conf.data_dir, "net");
         let reserved = reserved(&files).len();
         let Ok(left) = removed else {
             let other = files.values().any(|file| *file == File::Other);
             assert!(other, "{removed:?}: {files:?}");
-            return;
+            return self.files();
         };
         assert_eq!(left, reserved);
         if left == 0 {
@@ -315,8 +326,10 @@ impl Net {
             }
             files.retain(|name, _| name != b"lock" && !name.starts_with(b"last_reserved_ip."));
         }
-        assert_same(files, self.files());
+        let after = self.files();
+        assert_same(files, &after);
         fs::create_dir_all(&self.path).unwrap();
+        after
     }
 
     /// What only looks.
