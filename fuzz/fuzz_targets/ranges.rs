@@ -111,7 +111,7 @@ impl Written {
         let bits = if self.ip.is_ipv4() { 32 } else { 128 };
         let size = 1u128 << (bits - self.prefix);
         let first = number(self.ip);
-        if size < 4 || first % size != 0 {
+        if size < 4 || !first.is_multiple_of(size) {
             return None;
         }
         let subnet: Vec<IpAddr> = (0..size)
