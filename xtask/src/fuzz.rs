@@ -29,6 +29,14 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
+    /// Which of cargo-fuzz's builds it takes, and cargo's folder for it: for seconds the one that is built soonest.
+    fn build(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Short => ("--dev", "debug"),
+            Self::Runs(_) => ("--release", "release"),
+        }
+    }
+
     fn options(self) -> Vec<String> {
         match self {
             Self::Short => ["-runs=20000", "-max_total_time=5", "-seed=1"]
@@ -41,7 +49,7 @@ impl Extent {
 
 /// Builds all targets and runs one after the other, even if an earlier one failed.
 pub(crate) fn run(extent: Extent) -> Result<()> {
-    build()?;
+    build(extent)?;
     let mut failed = Vec::new();
     for target in targets()? {
         if interrupt::seen() {
@@ -83,15 +91,15 @@ fn targets() -> Result<Vec<String>> {
     Ok(targets)
 }
 
-fn build() -> Result<()> {
+fn build(extent: Extent) -> Result<()> {
     packages::require(&[packages::FUZZ])?;
     let mut cargo_fuzz = Command::new(cargo_fuzz()?);
     // It would say something else than the option.
     cargo_fuzz
         .current_dir(workspace::root())
         .env_remove("CARGO_TARGET_DIR");
-    cargo_fuzz.args(["build", "--release", "--sanitizer", "none"]);
-    // Built more often than it runs for long.
+    cargo_fuzz.args(["build", extent.build().0, "--sanitizer", "none"]);
+    // cargo-fuzz's own choice is one, for speed: it would keep all cores but one idle.
     cargo_fuzz.args(["--codegen-units", "16", "--target-dir"]);
     process::run(cargo_fuzz.arg(target_folder()))
 }
@@ -131,7 +139,10 @@ fn fuzz(target: &str, extent: Extent) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("{}: create", folder.display()))?;
     }
     let triple = workspace::host_triple()?;
-    let program = target_folder().join(triple).join("release").join(target);
+    let program = target_folder()
+        .join(triple)
+        .join(extent.build().1)
+        .join(target);
     let log = target_folder().join(format!("{target}.log"));
 
     let mut command = Command::new(&program);
@@ -163,7 +174,7 @@ fn fuzz(target: &str, extent: Extent) -> Result<()> {
         say(&format!("fuzz target {target}: {}", done.line()));
         return Ok(());
     }
-    bail!("{status}\n{}", advice(&program, &said, &log))
+    bail!("{status}\n{}", advice(&program, extent, &said, &log))
 }
 
 /// A folder in memory, as targets make thousands of files, or else where temporary files are.
@@ -177,7 +188,7 @@ fn scratch() -> Result<TempDir> {
 }
 
 /// What failed, and how it is seen again.
-fn advice(program: &Path, said: &str, log: &Path) -> String {
+fn advice(program: &Path, extent: Extent, said: &str, log: &Path) -> String {
     let panics = said
         .lines()
         .skip_while(|line| !line.contains("panicked at"));
@@ -190,7 +201,8 @@ fn advice(program: &Path, said: &str, log: &Path) -> String {
         let name = program.file_name().unwrap_or(OsStr::new(""));
         lines.push(format!("again:    {} {input}", program.display()));
         lines.push(format!(
-            "smaller:  cargo fuzz tmin --release --sanitizer none {} {input}",
+            "smaller:  cargo fuzz tmin {} --sanitizer none {} {input}",
+            extent.build().0,
             name.display()
         ));
         lines.push(
@@ -261,7 +273,12 @@ mod tests {
     fn a_failure_says_where_its_input_is() {
         let said = "INFO: x\nthread '<unnamed>' panicked at fuzz_targets/call.rs:9:1:\nboom\n\
                     artifact_prefix='a/'; Test unit written to a/crash-1\n";
-        let advice = advice(Path::new("/t/call"), said, Path::new("/t/call.log"));
+        let advice = advice(
+            Path::new("/t/call"),
+            Extent::Short,
+            said,
+            Path::new("/t/call.log"),
+        );
         assert!(
             advice.starts_with("thread '<unnamed>' panicked"),
             "{advice}"
