@@ -5,9 +5,6 @@ use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, rc::Rc, ti
 use anyhow::Result;
 use bytes::Bytes;
 use netlink_packet_core::NetlinkDeserializable;
-use netlink_packet_netfilter::{
-    NetfilterMessage, NetfilterMessageInner, conntrack::ConntrackMessage,
-};
 use netlink_packet_route::RouteNetlinkMessage;
 use serde_json::Value;
 
@@ -17,8 +14,7 @@ use crate::{
     datapath::{Sighting, tap},
     ipam::{Dns, Lease, delegate, resolv_conf},
     net::{
-        address, clsact,
-        conntrack::Connection,
+        address, clsact, conntrack,
         exchange::{Answers, messages},
         link::{self, inside, traffic},
         neighbour,
@@ -66,7 +62,7 @@ pub fn decodable(asked: Asked, datagram: &[u8]) -> Vec<bool> {
     }
     match asked {
         Asked::Route => of::<RouteNetlinkMessage>(datagram),
-        Asked::Conntrack => of::<NetfilterMessage>(datagram),
+        Asked::Conntrack => of::<conntrack::Answer>(datagram),
         Asked::Tc => of::<Described>(datagram),
     }
 }
@@ -84,12 +80,7 @@ pub fn exchange(asked: Asked, datagram: &[u8]) -> Result<(usize, bool), i32> {
     }
     match asked {
         Asked::Route => take(datagram, reported),
-        Asked::Conntrack => take(datagram, |answer: NetfilterMessage| match answer.inner {
-            NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
-                Connection::read(&attributes).map(drop)
-            }
-            _ => None,
-        }),
+        Asked::Conntrack => take(datagram, |conntrack::Answer(connection)| connection),
         Asked::Tc => take(datagram, |described: Described| {
             described.filter().map(|filter| drop(filter.to_string()))
         }),
