@@ -7,6 +7,7 @@ mod cluster;
 mod frame;
 mod maps;
 mod mutate;
+mod rules;
 mod scenario;
 mod seeds;
 
@@ -19,5 +20,6 @@ pub use cluster::{
 pub use frame::Frame;
 pub use maps::HostMaps;
 pub use mutate::{Random, mutate};
+pub use rules::check;
 pub use scenario::{SCENARIO, Scenario, Tally, fuzz_packets, judge};
 pub use seeds::seeds;

@@ -8,6 +8,8 @@ pub mod child;
 pub mod cli;
 pub mod cni;
 pub mod datapath;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hash;
 pub mod host;
 pub mod ipam;

@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<()> {
         process::run(workspace::cargo().args(["fmt", "--all", "--check"]))
     });
     steps.step("clippy", clippy);
+    steps.step("fmt and clippy of fuzz targets", fuzz_targets);
     steps.step("clippy for BPF", bpf_clippy);
     steps.finish()
 }
@@ -33,6 +34,18 @@ fn clippy() -> Result<()> {
         "warnings",
     ]);
     process::run(&mut cargo)
+}
+
+/// The fuzz targets are a workspace of their own. Nothing is linked, so that no C++ is compiled.
+fn fuzz_targets() -> Result<()> {
+    let cargo = |verb: &str| {
+        let mut cargo = workspace::cargo();
+        cargo.args([verb, "--manifest-path", "fuzz/Cargo.toml"]);
+        cargo
+    };
+    process::run(cargo("fmt").arg("--check"))?;
+    let options = ["--locked", "--no-default-features", "--", "-D", "warnings"];
+    process::run(cargo("clippy").args(options))
 }
 
 /// Runs clippy's compiler by hand, since `cargo clippy` would take the one of the host's toolchain.

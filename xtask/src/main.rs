@@ -16,6 +16,7 @@ mod ci;
 mod conflist;
 mod demo;
 mod files;
+mod fuzz;
 mod image;
 mod install;
 mod interrupt;

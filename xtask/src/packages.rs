@@ -165,6 +165,13 @@ pub(crate) const BUILD_AGENT: &[Requirement] = &[
     },
 ];
 
+/// What builds the fuzz targets: libFuzzer is C++.
+pub(crate) const FUZZ: &[Requirement] = &[Requirement {
+    package: "g++",
+    program: "c++",
+    folders: &[],
+}];
+
 /// What makes images.
 pub(crate) const IMAGE: &[Requirement] = &[Requirement {
     package: "buildah",

@@ -11,7 +11,7 @@ use crate::cases::{self, Extent};
 use crate::libtest::{Suite, Tests};
 use crate::process::{self, say};
 use crate::steps::Steps;
-use crate::{build, build_ebpf, image, interrupt, kubernetes, packages, workspace};
+use crate::{build, build_ebpf, fuzz, image, interrupt, kubernetes, packages, workspace};
 
 /// The suites of a full run: one a tier, and two of `netns`.
 const SUITES: usize = 4;
@@ -37,8 +37,9 @@ pub(crate) struct Args {
     /// Where Kubernetes' programs are or shall be, instead of BEELINE_KUBE_DIR or ~/.cache/beeline-kube
     #[arg(long, value_name = "DIR")]
     kube_dir: Option<PathBuf>,
-    /// Fuzz the packet logic with so many packets, on the host and in the kernel; other tests run a few
-    #[arg(long, value_name = "PACKETS")]
+    /// Fuzz each target of fuzz/ with so many inputs, and the packet logic with so many packets, on the host and in the
+    /// kernel; other runs take a few
+    #[arg(long, value_name = "INPUTS")]
     fuzz: Option<u64>,
     /// Run the tests that kill, fill and churn a node at full length, and show what they count; takes most of an hour
     #[arg(long)]
@@ -99,14 +100,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let extent = if all { Extent::All } else { Extent::Some };
         steps.step("cases", || cases::report(&tests.outcomes, extent));
     }
+    if args.is_all() {
+        steps.step("fuzz", || fuzz::run(fuzz::Extent::Short));
+    }
     if let Some(packets) = selected.fuzz {
+        steps.step("fuzz", || fuzz::run(fuzz::Extent::Runs(packets)));
         steps.step("fuzz on the host", || {
-            fuzz(packets, &["beeline-common", "--lib"])
+            fuzz_packets(packets, &["beeline-common", "--lib"])
         });
         steps.step("fuzz in the kernel", || {
             require_root()?;
             packages::require(&[packages::BUILD_TESTS])?;
-            fuzz(packets, &["beeline-tests", "--test", "bpf"])
+            fuzz_packets(packets, &["beeline-tests", "--test", "bpf"])
         });
     }
     if selected.soak {
@@ -128,7 +133,7 @@ fn soak() -> Result<()> {
 }
 
 /// Runs the fuzz tests of a target, optimised, and shows what they print: packets, and what became of them.
-fn fuzz(packets: u64, target: &[&str]) -> Result<()> {
+fn fuzz_packets(packets: u64, target: &[&str]) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--release", "--package"]).args(target);
     cargo.args(["fuzz_", "--", "--nocapture"]);

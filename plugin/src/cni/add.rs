@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{
-    CniResult, Interface,
+    CniResult, Interface, Version,
     call::{Call, open_netns, refuse_own},
     container, plan, vlan,
 };
@@ -67,6 +67,16 @@ pub(super) fn add(call: &Call) -> super::Result<Value> {
         }
     });
     Ok(added.map_err(|error| vlan::explain(call.conf.vlans.as_ref(), error))?)
+}
+
+/// What the IPAM plugin `kind` grants with the result that it printed.
+pub(crate) fn leased(kind: &str, document: &[u8], version: Version) -> Result<Lease> {
+    let result =
+        CniResult::parse(document, version).with_context(|| format!("ipam {kind}: result"))?;
+    if result.ips().is_empty() {
+        bail!("IPAM plugin returned missing IP config");
+    }
+    Ok(result.into_lease())
 }
 
 /// Something that exists only for this attachment.
@@ -262,12 +272,7 @@ impl Attaching<'_> {
         // From here on the plugin may hold something, also if it fails (SPEC, section 4).
         self.made.push(Made::Lease);
         let document = call.delegate(kind, "ADD")?;
-        let result = CniResult::parse(&document, call.conf.version)
-            .with_context(|| format!("ipam {kind}: result"))?;
-        if result.ips().is_empty() {
-            bail!("IPAM plugin returned missing IP config");
-        }
-        Ok(result.into_lease())
+        leased(kind, &document, call.conf.version)
     }
 
     /// The host may still know the MAC of the pod that had the address before.

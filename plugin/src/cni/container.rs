@@ -25,7 +25,7 @@ const SCOPE_LINK: u8 = 253;
 
 /// Says what the lease leaves to the bridge: with `isGateway` the gateway, which is the first address of the network, and
 /// with `isDefaultGateway` the default routes.
-pub(super) fn complete(conf: &NetConf, lease: &mut Lease) -> Result<()> {
+pub(crate) fn complete(conf: &NetConf, lease: &mut Lease) -> Result<()> {
     if conf.is_gateway {
         for ip in &mut lease.ips {
             ip.gateway = ip.gateway.or_else(|| first_of(ip.address));

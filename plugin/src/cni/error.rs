@@ -103,7 +103,7 @@ impl Error {
     /// another plugin is passed on as it was.
     pub fn to_json(&self, version: Version) -> Value {
         let (msg, details) = match self.delegated() {
-            Some(delegate) => (delegate.msg.clone(), delegate.details.clone()),
+            Some(delegate) => (delegate.to_string(), delegate.details.clone()),
             None => {
                 let causes: Vec<_> = self
                     .source
@@ -248,6 +248,21 @@ mod tests {
             details: String::new(),
         };
         assert_eq!(json_of(anyhow::Error::from(zero))["code"], 999);
+    }
+
+    #[test]
+    fn a_delegate_that_does_not_say_why_it_failed_still_makes_a_message() {
+        let error = DelegateError {
+            code: 7,
+            msg: String::new(),
+            details: "way".into(),
+        };
+        let json = json_of(anyhow::Error::from(error).context("ipam stub: ADD"));
+        let msg = "failed with code 7, and does not say why";
+        assert_eq!(
+            json,
+            json!({"cniVersion": "1.1.0", "code": 7, "msg": msg, "details": "way"})
+        );
     }
 
     #[test]

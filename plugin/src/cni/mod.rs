@@ -1,10 +1,10 @@
 //! The CNI protocol: what a runtime asks in the environment and on standard input, and what it is answered.
 
-mod add;
+pub(crate) mod add;
 mod call;
 mod check;
 pub mod config;
-mod container;
+pub(crate) mod container;
 mod del;
 pub mod env;
 pub mod error;

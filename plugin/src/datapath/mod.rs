@@ -12,7 +12,7 @@ pub mod pins;
 mod pods;
 mod probe;
 mod stats;
-mod tap;
+pub(crate) mod tap;
 
 use std::{net::IpAddr, path::Path};
 

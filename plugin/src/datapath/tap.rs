@@ -173,7 +173,7 @@ fn ahead() -> Result<Duration> {
 
 /// What a record says, if it is whole.
 #[expect(unsafe_code, reason = "an event is read as the programs wrote it")]
-fn decode(record: Vec<u8>, since_1970: Duration) -> Option<Sighting> {
+pub(crate) fn decode(record: Vec<u8>, since_1970: Duration) -> Option<Sighting> {
     let (event, packet) = record.split_first_chunk::<{ size_of::<Event>() }>()?;
     // SAFETY: of the same size, and an event is valid for any bits.
     let event = unsafe { std::mem::transmute::<[u8; size_of::<Event>()], Event>(*event) };

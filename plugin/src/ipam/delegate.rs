@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +30,10 @@ pub struct DelegateError {
 
 impl fmt::Display for DelegateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.msg)
+        match &*self.msg {
+            "" => write!(f, "failed with code {}, and does not say why", self.code),
+            msg => f.write_str(msg),
+        }
     }
 }
 
@@ -85,17 +88,21 @@ impl Delegate {
             let mut child = spawn(&mut process)?;
             let output = converse(&mut child, config);
             let status = child.wait()?;
-            let output = output?;
-            if status.success() {
-                return Ok(output);
-            }
-            match serde_json::from_slice::<DelegateError>(&output) {
-                Ok(error) => Err(error.into()),
-                Err(_) if output.is_empty() => bail!("{status}, with no error message"),
-                Err(_) => bail!("{status}: {:?}", String::from_utf8_lossy(&output)),
-            }
+            answer(status, output?)
         };
         run().with_context(|| format!("ipam {}: {command}", self.kind))
+    }
+}
+
+/// What a plugin that ended so has said.
+pub(crate) fn answer(status: ExitStatus, output: Vec<u8>) -> Result<Vec<u8>> {
+    if status.success() {
+        return Ok(output);
+    }
+    match serde_json::from_slice::<DelegateError>(&output) {
+        Ok(error) => Err(error.into()),
+        Err(_) if output.is_empty() => bail!("{status}, with no error message"),
+        Err(_) => bail!("{status}: {:?}", String::from_utf8_lossy(&output)),
     }
 }
 

@@ -29,6 +29,9 @@ use super::address::parse_ip;
 use super::store::Owner;
 use super::{path, store};
 
+/// The longest name of a file (`NAME_MAX`).
+const MAX_NAME: usize = 255;
+
 /// Thousands of addresses.
 const MAX_ENTRY: u64 = 64 << 10;
 
@@ -85,7 +88,7 @@ impl Index {
     /// The addresses of an owner.
     pub(super) fn get(&self, owner: &Owner) -> Result<Vec<IpAddr>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(&self.dir, &*file_name(owner), flags, Mode::empty()) {
+        let file = match openat(&self.dir, &*file_name(owner)?, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Ok(Vec::new()),
             Err(errno) => return Err(errno.into()),
@@ -98,7 +101,7 @@ impl Index {
 
     /// Replaces the addresses of an owner.
     pub(super) fn set(&self, owner: &Owner, ips: &[IpAddr]) -> Result<()> {
-        let name = file_name(owner);
+        let name = file_name(owner)?;
         if ips.is_empty() {
             return Ok(self.unlink(&*name)?);
         }
@@ -112,6 +115,11 @@ impl Index {
         let mut file = File::from(openat(&self.dir, &*name, flags, mode)?);
         let lines: Vec<_> = ips.iter().map(IpAddr::to_string).collect();
         file.write_all(lines.join("\n").as_bytes())
+    }
+
+    /// Whether the index has a place for an owner: the files of addresses can name anything.
+    pub(super) fn has_place_for(owner: &Owner) -> bool {
+        file_name(owner).is_ok()
     }
 
     /// Forgets everything.
@@ -140,10 +148,15 @@ fn parent(path: &Path) -> Result<(OwnedFd, &Path)> {
     Ok((path::open_dir(parent)?, Path::new(name)))
 }
 
-fn file_name(owner: &Owner) -> String {
-    // A colon can be in neither of them.
+/// What an owner's entry is called; an error for what no attachment is called, which would lead elsewhere or be another's.
+fn file_name(owner: &Owner) -> Result<String> {
     let ifname = owner.ifname.as_deref().unwrap_or_default();
-    format!("{}:{ifname}", owner.container_id)
+    let parts = [&*owner.container_id, ifname];
+    let name = parts.join(":");
+    if parts.iter().any(|part| part.contains(['/', ':', '\0'])) || name.len() > MAX_NAME {
+        return Err(ErrorKind::InvalidFilename.into());
+    }
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Net {
 }
 
 fn attachment(id: &str) -> AttachmentId {
-    let (container_id, ifname) = id.split_once('/').unwrap_or((id, "eth0"));
+    let (container_id, ifname) = id.rsplit_once('/').unwrap_or((id, "eth0"));
     AttachmentId::new(container_id, ifname)
 }
 
@@ -275,6 +275,25 @@ fn an_entry_is_not_written_through_a_link() {
     net.add("b").unwrap();
     assert_eq!(fs::read_to_string(&secret).unwrap(), "x");
     assert!(net.is_there("b"));
+}
+
+#[test]
+fn an_owner_whose_name_leads_elsewhere_has_no_entry_and_keeps_others_theirs() {
+    let net = Net::with(1);
+    let outside = net.dir.path().join("outside:eth0");
+    let long = "x".repeat(300);
+    for (i, odd) in ["../outside", "/tmp/beeline-outside", "a:b", &*long]
+        .into_iter()
+        .enumerate()
+    {
+        net.put(&format!("10.1.200.{i}"), &format!("{odd}\r\neth0"));
+    }
+    net.add("a").unwrap();
+    assert!(!outside.exists());
+    assert!(net.is_sealed());
+    assert_eq!(net.opened(|| net.del("theirs0")), 1);
+    // Whoever asks for it all the same finds it, in the files themselves.
+    assert!(net.is_there("../outside/eth0"));
 }
 
 #[test]

@@ -252,7 +252,9 @@ fn up_to_date(path: &Path, store: &Store) -> std::io::Result<Index> {
     reserved.sort_by(|(_, one), (_, other)| one.cmp(other));
     for of_one in reserved.chunk_by(|(_, one), (_, other)| one == other) {
         let ips: Vec<IpAddr> = of_one.iter().map(|(ip, _)| *ip).collect();
-        if let [(_, owner), ..] = of_one {
+        if let [(_, owner), ..] = of_one
+            && Index::has_place_for(owner)
+        {
             index.set(owner, &ips)?;
         }
     }

@@ -20,7 +20,7 @@ pub fn read(path: &Path) -> Result<Dns> {
     Ok(parse(&String::from_utf8_lossy(&content)))
 }
 
-fn parse(text: &str) -> Dns {
+pub(crate) fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text
         .lines()

@@ -170,7 +170,7 @@ fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Address> {
     read(message)
 }
 
-fn read(message: AddressMessage) -> Option<Address> {
+pub(crate) fn read(message: AddressMessage) -> Option<Address> {
     let (mut local, mut address): (Option<IpAddr>, Option<IpAddr>) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in message.attributes {

@@ -15,6 +15,7 @@ const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
@@ -43,9 +44,9 @@ pub fn remove_unused(index: u32) -> Result<bool> {
 fn has_filters(index: u32, hook: u32) -> Result<bool, Errno> {
     let answer = exchange(RTM_GETTFILTER, NLM_F_DUMP, index, [0, hook], &[])?;
     match answer {
-        Answer::Error(0) | Answer::Other => Ok(false),
+        Answer::Error(0) | Answer::End => Ok(false),
         Answer::Filter => Ok(true),
-        Answer::Error(code) => Err(Errno::from_raw(-code)),
+        Answer::Error(code) => Err(Errno::from_raw(code.saturating_neg())),
     }
 }
 
@@ -54,7 +55,7 @@ fn delete(index: u32) -> Result<(), Errno> {
     let kind = b"\x0b\0\x01\0clsact\0\0";
     match exchange(RTM_DELQDISC, NLM_F_ACK, index, [HANDLE, CLSACT], kind)? {
         Answer::Error(0) => Ok(()),
-        Answer::Error(code) => match Errno::from_raw(-code) {
+        Answer::Error(code) => match Errno::from_raw(code.saturating_neg()) {
             Errno::ENOENT | Errno::EINVAL | Errno::ENODEV => Ok(()),
             errno => Err(errno),
         },
@@ -62,12 +63,13 @@ fn delete(index: u32) -> Result<(), Errno> {
     }
 }
 
-enum Answer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
     Filter,
     /// An error code, 0 for an acknowledgement.
     Error(i32),
     /// The end of a list, that is of an empty one.
-    Other,
+    End,
 }
 
 /// Sends one traffic control request, and reads the first message of the answer.
@@ -98,14 +100,45 @@ fn exchange(
     sendto(socket.as_raw_fd(), &request, &kernel, MsgFlags::empty())?;
     let mut answer = [0; 32 * 1024];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    let answer = answer.get(..length).unwrap_or_default();
-    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok());
-    Ok(match kind.map(u16::from_ne_bytes) {
-        Some(RTM_NEWTFILTER) => Answer::Filter,
-        Some(NLMSG_ERROR) => {
-            let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok());
-            Answer::Error(code.map_or(-(Errno::EBADMSG as i32), i32::from_ne_bytes))
+    Ok(Answer::read(answer.get(..length).unwrap_or_default()))
+}
+
+impl Answer {
+    const UNREADABLE: Self = Self::Error(-(Errno::EBADMSG as i32));
+
+    /// What the first message of a datagram says.
+    pub(crate) fn read(answer: &[u8]) -> Self {
+        let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok());
+        match kind.map(u16::from_ne_bytes) {
+            Some(RTM_NEWTFILTER) => Self::Filter,
+            Some(NLMSG_ERROR) => {
+                let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok());
+                code.map_or(Self::UNREADABLE, |code| {
+                    Self::Error(i32::from_ne_bytes(code))
+                })
+            }
+            Some(NLMSG_DONE) => Self::End,
+            // Not to be taken for an empty list, as then the qdisc goes.
+            _ => Self::UNREADABLE,
         }
-        _ => Answer::Other,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_answer_is_not_taken_for_an_empty_list() {
+        let message = |kind: u16| [&[20, 0, 0, 0], &kind.to_ne_bytes()[..], &[0; 14]].concat();
+        assert_eq!(Answer::read(&message(NLMSG_DONE)), Answer::End);
+        assert_eq!(Answer::read(&message(NLMSG_ERROR)), Answer::Error(0));
+        for unreadable in [&[][..], &[0; 5], &message(1), &message(NLMSG_ERROR)[..19]] {
+            assert_eq!(
+                Answer::read(unreadable),
+                Answer::UNREADABLE,
+                "{unreadable:?}"
+            );
+        }
+    }
 }

@@ -55,7 +55,7 @@ fn attempt<A: NetlinkDeserializable, T>(
     socket
         .send_to(request, &SocketAddr::new(0, 0), 0)
         .map_err(errno)?;
-    let (mut answers, mut torn) = (Vec::new(), false);
+    let mut answers = Answers::default();
     let mut datagram = Vec::with_capacity(BUFFER);
     loop {
         datagram.clear();
@@ -63,12 +63,41 @@ fn attempt<A: NetlinkDeserializable, T>(
         if received.map_err(errno)?.0 > datagram.len() {
             return Err(Errno::EMSGSIZE);
         }
-        for message in messages::<A>(&datagram) {
+        if answers.take(&datagram, read)? {
+            return Ok((!answers.torn).then_some(answers.read));
+        }
+    }
+}
+
+/// What the kernel has told so far.
+pub(crate) struct Answers<T> {
+    pub(crate) read: Vec<T>,
+    /// Whether the kernel says that it does not fit together.
+    pub(crate) torn: bool,
+}
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self {
+            read: Vec::new(),
+            torn: false,
+        }
+    }
+}
+
+impl<T> Answers<T> {
+    /// Takes a datagram, and says whether it is the last.
+    pub(crate) fn take<A: NetlinkDeserializable>(
+        &mut self,
+        datagram: &[u8],
+        read: &mut impl FnMut(A) -> Option<T>,
+    ) -> Result<bool, Errno> {
+        for message in messages::<A>(datagram) {
             let message = message?;
-            torn |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            self.torn |= message.header.flags & NLM_F_DUMP_INTR != 0;
             let code = match message.payload {
                 NetlinkPayload::InnerMessage(answer) => {
-                    answers.extend(read(answer));
+                    self.read.extend(read(answer));
                     continue;
                 }
                 NetlinkPayload::Error(error) => error.raw_code(),
@@ -77,15 +106,16 @@ fn attempt<A: NetlinkDeserializable, T>(
                 _ => continue,
             };
             return match code {
-                0 => Ok((!torn).then_some(answers)),
-                code => Err(Errno::from_raw(-code)),
+                0 => Ok(true),
+                code => Err(Errno::from_raw(code.saturating_neg())),
             };
         }
+        Ok(false)
     }
 }
 
 /// The messages of one datagram; it ends at the first that is not one.
-pub(super) fn messages<A: NetlinkDeserializable>(
+pub(crate) fn messages<A: NetlinkDeserializable>(
     mut datagram: &[u8],
 ) -> impl Iterator<Item = Result<NetlinkMessage<A>, Errno>> {
     iter::from_fn(move || {

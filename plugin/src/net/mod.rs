@@ -20,7 +20,7 @@ use rtnetlink::Handle;
 pub mod address;
 pub mod clsact;
 pub mod conntrack;
-mod exchange;
+pub(crate) mod exchange;
 pub mod ipsec;
 pub mod link;
 pub mod mac;
@@ -107,11 +107,11 @@ impl Netlink {
                 NetlinkPayload::InnerMessage(reply) => replies.push(reply),
                 NetlinkPayload::Error(error) => match error.raw_code() {
                     0 => return Ok(replies),
-                    code => return Err(Errno::from_raw(-code)),
+                    code => return Err(Errno::from_raw(code.saturating_neg())),
                 },
                 NetlinkPayload::Done(done) => match done.code {
                     0.. => return Ok(replies),
-                    code => return Err(Errno::from_raw(-code)),
+                    code => return Err(Errno::from_raw(code.saturating_neg())),
                 },
                 NetlinkPayload::Overrun(_) => return Err(Errno::ENOBUFS),
                 _ => {}

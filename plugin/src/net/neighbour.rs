@@ -123,7 +123,7 @@ fn reported(reply: RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
     Some(Neighbour { ip, mac: mac? })
 }
 
-fn entry(reply: RouteNetlinkMessage) -> Option<Entry> {
+pub(crate) fn entry(reply: RouteNetlinkMessage) -> Option<Entry> {
     let RouteNetlinkMessage::NewNeighbour(message) = reply else {
         return None;
     };

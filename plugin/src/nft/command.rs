@@ -28,7 +28,7 @@ pub(super) fn list(object: &Value) -> Result<Vec<Value>> {
 }
 
 /// Reads what `nft -j` lists.
-pub(super) fn objects(listed: &[u8]) -> Result<Vec<Value>> {
+pub(crate) fn objects(listed: &[u8]) -> Result<Vec<Value>> {
     let mut listed: Value = serde_json::from_slice(listed).context("nft: decode list")?;
     match listed["nftables"].take() {
         Value::Array(objects) => Ok(objects),

@@ -113,7 +113,7 @@ fn ask(request: &[u8]) -> io::Result<Option<Bytes>> {
 }
 
 /// Whether an answer is no error; that nothing is there is none to the caller.
-fn known(errno: i32) -> io::Result<bool> {
+pub(crate) fn known(errno: i32) -> io::Result<bool> {
     match errno {
         0 => Ok(true),
         libc::ENOENT => Ok(false),
@@ -138,7 +138,7 @@ fn request(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Bytes {
     request.freeze()
 }
 
-fn kind_of(answer: &[u8]) -> Option<u16> {
+pub(crate) fn kind_of(answer: &[u8]) -> Option<u16> {
     answer
         .get(4..)?
         .first_chunk()
@@ -147,7 +147,7 @@ fn kind_of(answer: &[u8]) -> Option<u16> {
 }
 
 /// The number in a message's first attribute, in network order as nf_tables' are.
-fn first_u32(answer: Bytes, kind: u16) -> Option<u32> {
+pub(crate) fn first_u32(answer: Bytes, kind: u16) -> Option<u32> {
     let attribute = answer.get(NLMSG_HEADER + NFGENMSG..)?;
     let (header, value) = attribute.split_at_checked(ATTRIBUTE)?;
     let found = u16::from_ne_bytes([header[2], header[3]]);
@@ -155,7 +155,7 @@ fn first_u32(answer: Bytes, kind: u16) -> Option<u32> {
 }
 
 /// The errno in an answer; 0 if it is not an error.
-fn error_of(mut answer: Bytes) -> io::Result<i32> {
+pub(crate) fn error_of(mut answer: Bytes) -> io::Result<i32> {
     if answer.len() < NLMSG_HEADER {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -166,7 +166,7 @@ fn error_of(mut answer: Bytes) -> io::Result<i32> {
     answer.advance(10);
     answer
         .try_get_i32_ne()
-        .map(|errno| -errno)
+        .map(i32::saturating_neg)
         .map_err(|_| io::ErrorKind::UnexpectedEof.into())
 }
 

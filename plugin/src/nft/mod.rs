@@ -10,12 +10,12 @@ use serde_json::json;
 
 pub mod audit;
 mod batch;
-mod command;
-mod kernel;
+pub(crate) mod command;
+pub(crate) mod kernel;
 mod mac_check;
 #[cfg(test)]
 mod netns_tests;
-mod reference;
+pub(crate) mod reference;
 
 use audit::addresses::Addresses;
 use batch::Batch;

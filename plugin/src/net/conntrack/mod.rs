@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use netlink_packet_core::{NLM_F_DUMP, Nla};
+use netlink_packet_core::{DecodeError, NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, Nla};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{
@@ -19,6 +19,9 @@ use super::exchange::exchange;
 
 #[cfg(test)]
 mod netns_tests;
+
+/// `NFNL_SUBSYS_CTNETLINK` of linux/netfilter/nfnetlink.h.
+const SUBSYSTEM: u16 = 1;
 
 // linux/netfilter/nfnetlink_conntrack.h: identifiers of echo requests.
 const CTA_PROTO_ICMP_ID: u16 = 4;
@@ -82,14 +85,32 @@ fn list(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>> {
         NETLINK_NETFILTER,
         query,
         NLM_F_DUMP,
-        |answer: NetfilterMessage| match answer.inner {
-            NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
-                Connection::read(&attributes).filter(&wanted)
-            }
-            _ => None,
-        },
+        |Answer(connection)| connection.filter(&wanted),
     );
     listed.context("conntrack: list connections")
+}
+
+/// The connection that a message tells of, if it is one of conntrack's and does.
+#[derive(Debug)]
+pub(crate) struct Answer(pub(crate) Option<Connection>);
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        // What other parts of netfilter say is not decoded: netlink-packet-netfilter 0.4.0 panics at attributes of
+        // nf_tables' that are shorter than they say.
+        if header.message_type >> 8 != SUBSYSTEM {
+            return Ok(Self(None));
+        }
+        let message = NetfilterMessage::deserialize(header, payload)?;
+        Ok(Self(match message.inner {
+            NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
+                Connection::read(&attributes)
+            }
+            _ => None,
+        }))
+    }
 }
 
 impl Connection {
@@ -183,4 +204,20 @@ fn echo_identifier(attribute: &ProtoTuple) -> Option<u16> {
     let mut identifier = [0; 2];
     attribute.emit_value(&mut identifier);
     Some(u16::from_be_bytes(identifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_another_part_of_netfilter_is_none_of_a_connection() {
+        let mut header = NetlinkHeader::default();
+        // `NFT_MSG_NEWSET`, with an expression of one byte.
+        header.message_type = 0xa09;
+        let payload = [2, 0, 0, 0, 5, 0, 17, 0, 1, 0, 0, 0];
+        assert!(Answer::deserialize(&header, &payload).unwrap().0.is_none());
+        header.message_type = SUBSYSTEM << 8;
+        assert!(Answer::deserialize(&header, &payload[..3]).is_err());
+    }
 }

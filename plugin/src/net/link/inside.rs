@@ -79,7 +79,7 @@ impl Watch {
 }
 
 /// Of links that lead elsewhere, with their MACs. A message that cannot be decoded is about nothing that matters here.
-fn changes(datagram: &[u8]) -> impl Iterator<Item = Change> {
+pub(crate) fn changes(datagram: &[u8]) -> impl Iterator<Item = Change> {
     messages(datagram).filter_map(|message| match message.map(|message| message.payload) {
         Ok(NetlinkPayload::InnerMessage(notice)) => mac(reported(notice)?),
         Ok(NetlinkPayload::Overrun(_)) => Some(Change::Unknown),

@@ -18,7 +18,7 @@ pub mod create;
 pub mod inside;
 #[cfg(test)]
 mod netns_tests;
-mod traffic;
+pub(crate) mod traffic;
 pub mod vlan;
 pub mod vxlan;
 
@@ -223,7 +223,7 @@ fn without_statistics(mut query: LinkMessage) -> LinkMessage {
 }
 
 /// The link in a kernel's answer, if it is one.
-fn reported(reply: RouteNetlinkMessage) -> Option<Link> {
+pub(crate) fn reported(reply: RouteNetlinkMessage) -> Option<Link> {
     match reply {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
         _ => None,

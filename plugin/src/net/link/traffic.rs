@@ -42,7 +42,7 @@ impl Netlink {
     }
 }
 
-fn read(reply: RouteNetlinkMessage) -> Option<(u32, Traffic)> {
+pub(crate) fn read(reply: RouteNetlinkMessage) -> Option<(u32, Traffic)> {
     let RouteNetlinkMessage::NewLink(message) = reply else {
         return None;
     };

@@ -63,7 +63,7 @@ impl Route {
         message
     }
 
-    pub(super) fn read(message: RouteMessage) -> Option<Self> {
+    pub(crate) fn read(message: RouteMessage) -> Option<Self> {
         if message.header.kind != RouteType::Unicast {
             return None;
         }

@@ -19,7 +19,7 @@ const TCA_BPF_NAME: u16 = 7;
 ///
 /// Of the options only the name of a BPF program is read: there are many kinds, and all of them are others'.
 #[derive(Debug)]
-pub(super) struct Described {
+pub(crate) struct Described {
     header: TcHeader,
     kind: String,
     program: Option<String>,
@@ -51,7 +51,7 @@ impl NetlinkDeserializable for Described {
 
 impl Described {
     /// The qdisc, if it is one of this interface.
-    pub(super) fn qdisc(self, index: u32) -> Option<Qdisc> {
+    pub(crate) fn qdisc(self, index: u32) -> Option<Qdisc> {
         (self.header.index.cast_unsigned() == index).then(|| Qdisc {
             kind: self.kind,
             handle: self.header.handle.into(),
@@ -60,7 +60,7 @@ impl Described {
     }
 
     /// The filter; none for the head of a priority's filters, which has no handle.
-    pub(super) fn filter(self) -> Option<Filter> {
+    pub(crate) fn filter(self) -> Option<Filter> {
         let handle = u32::from(self.header.handle);
         (handle != 0).then_some(Filter {
             kind: self.kind,

@@ -11,10 +11,10 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::exchange::exchange;
 
-mod message;
+pub(crate) mod message;
 #[cfg(test)]
 mod netns_tests;
-mod watch;
+pub(crate) mod watch;
 
 pub use watch::{Change, Watch};
 

@@ -59,7 +59,7 @@ impl Watch {
     }
 }
 
-fn changes(datagram: &[u8]) -> impl Iterator<Item = Change> {
+pub(crate) fn changes(datagram: &[u8]) -> impl Iterator<Item = Change> {
     messages(datagram).filter_map(|message| match message.map(|message| message.payload) {
         Ok(NetlinkPayload::InnerMessage(Notice(change))) => change,
         Ok(NetlinkPayload::Overrun(_)) | Err(_) => Some(Change::Unknown),
@@ -68,7 +68,7 @@ fn changes(datagram: &[u8]) -> impl Iterator<Item = Change> {
 }
 
 /// What a notice says that matters here.
-struct Notice(Option<Change>);
+pub(crate) struct Notice(Option<Change>);
 
 impl NetlinkDeserializable for Notice {
     type Error = DecodeError;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::walk::Rule;
 
 /// Whether nft's JSON hides something of a rule that its text may tell.
-pub(super) fn are_hidden(rule: &Rule) -> bool {
+pub(crate) fn are_hidden(rule: &Rule) -> bool {
     let telling = ["conntrack", "state", "addrtype", "iprange", "TCPMSS"];
     rule.expr.iter().any(|statement| {
         let name = statement["xt"]["name"].as_str();
@@ -14,7 +14,7 @@ pub(super) fn are_hidden(rule: &Rule) -> bool {
 }
 
 /// Replaces extensions in a rule by the statements that nft's text, which translates them, has for them.
-pub(super) fn reveal(rule: &mut Rule, text: &str) {
+pub(crate) fn reveal(rule: &mut Rule, text: &str) {
     let text = unquoted(text);
     let words: Vec<_> = text.split_whitespace().collect();
     for statement in &mut rule.expr {

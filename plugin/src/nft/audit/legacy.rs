@@ -54,14 +54,14 @@ impl Family {
 }
 
 /// A table as `iptables-save` writes it.
-pub(super) struct Table {
+pub(crate) struct Table {
     pub(super) bases: Vec<Base>,
     chains: HashMap<String, Rc<Vec<Rule>>>,
     texts: HashMap<u64, String>,
 }
 
 impl Table {
-    fn parse(family: &str, table: &str, saved: &str) -> Self {
+    pub(crate) fn parse(family: &str, table: &str, saved: &str) -> Self {
         let mut bases = Vec::new();
         let mut chains: HashMap<String, Vec<Rule>> = HashMap::new();
         let mut texts = HashMap::new();

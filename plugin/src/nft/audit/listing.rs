@@ -16,8 +16,8 @@ use crate::nft::command::{list, nft, objects};
 
 /// A base chain.
 #[derive(Clone, Debug)]
-pub(super) struct Base {
-    pub(super) id: ChainId,
+pub(crate) struct Base {
+    pub(crate) id: ChainId,
     pub(super) kind: String,
     pub(super) hook: String,
     pub(super) policy: String,
@@ -122,7 +122,7 @@ impl Ruleset for Nft {
     }
 }
 
-fn parse_bases(listed: &[Value]) -> Vec<Base> {
+pub(crate) fn parse_bases(listed: &[Value]) -> Vec<Base> {
     let base = |object: &Value| {
         let chain = object.get("chain")?;
         let text = |key: &str| chain[key].as_str().map(str::to_owned);
@@ -149,7 +149,7 @@ fn parse_bases(listed: &[Value]) -> Vec<Base> {
     listed.iter().filter_map(base).collect()
 }
 
-fn parse_rules(listed: &[Value]) -> Vec<Rule> {
+pub(crate) fn parse_rules(listed: &[Value]) -> Vec<Rule> {
     let rule = |object: &Value| {
         let rule = object.get("rule")?;
         Some(Rule {
@@ -160,7 +160,7 @@ fn parse_rules(listed: &[Value]) -> Vec<Rule> {
     listed.iter().filter_map(rule).collect()
 }
 
-fn parse_elements(listed: &[Value]) -> Option<Vec<Value>> {
+pub(crate) fn parse_elements(listed: &[Value]) -> Option<Vec<Value>> {
     let object = listed
         .iter()
         .find_map(|object| object.get("set").or(object.get("map")))?;
@@ -177,13 +177,13 @@ fn is_constant(head: &str) -> bool {
 
 /// A chain in nft's own language.
 #[derive(Default)]
-struct Text {
+pub(crate) struct Text {
     head: String,
     rules: HashMap<u64, String>,
 }
 
 impl Text {
-    fn parse(listed: &str) -> Self {
+    pub(crate) fn parse(listed: &str) -> Self {
         let mut text = Self::default();
         let mut rule = String::new();
         for line in listed.lines().map(str::trim) {
@@ -205,11 +205,11 @@ impl Text {
         text
     }
 
-    fn rule(&self, handle: u64) -> Option<&str> {
+    pub(crate) fn rule(&self, handle: u64) -> Option<&str> {
         self.rules.get(&handle).map(String::as_str)
     }
 
-    fn devices(&self) -> Option<Vec<String>> {
+    pub(crate) fn devices(&self) -> Option<Vec<String>> {
         let (_, rest) = self.head.split_once(" device")?;
         let (names, _) = rest.split_once(" priority")?;
         let names = names.trim_start_matches(['s', ' ', '=']);

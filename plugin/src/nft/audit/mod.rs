@@ -12,11 +12,11 @@ use ipnetwork::IpNetwork;
 use super::kernel;
 
 pub(super) mod addresses;
-mod extensions;
+pub(crate) mod extensions;
 mod holds;
 mod known;
-pub(super) mod legacy;
-mod listing;
+pub(crate) mod legacy;
+pub(crate) mod listing;
 mod matches;
 #[cfg(test)]
 mod netns_tests;
@@ -24,13 +24,16 @@ mod packets;
 #[cfg(test)]
 mod rulesets;
 mod statements;
-mod walk;
+pub(crate) mod walk;
 #[cfg(test)]
 mod walk_tests;
 
 use listing::{Base, Nft};
 use packets::Hook;
 use walk::{ENOUGH, Harm, Ruleset, Walk};
+
+/// What iptables before nf_tables is called in findings.
+const BACKEND: &str = "iptables-legacy";
 
 /// What the fast path of a network takes on this node: it is to be looked again when this changes.
 #[derive(Clone, Copy, Debug)]
@@ -149,35 +152,36 @@ fn nf_tables(scope: &Scope<'_>) -> Result<Vec<Finding>> {
 }
 
 fn iptables(family: &legacy::Family, scope: &Scope<'_>, findings: &mut Vec<Finding>) -> Result<()> {
-    const BACKEND: &str = "iptables-legacy";
     for table in family.tables()? {
-        let mut read = match family.read(&table) {
-            Ok(read) => read,
-            Err(error) => {
-                findings.push(Finding {
-                    backend: BACKEND,
-                    family: family.name.to_owned(),
-                    table,
-                    chain: String::new(),
-                    cause: Cause::Unreadable(format!("{error:#}")),
-                });
-                continue;
-            }
-        };
-        for base in read.bases.clone() {
-            let (harms, policy) = look(&base, scope, &mut read)?;
-            findings.extend(harms.into_iter().map(|harm| {
-                let text = read.describe(harm.handle);
-                finding(BACKEND, harm, text)
-            }));
-            findings.extend(policy.map(|policy| of_policy(BACKEND, &base, policy)));
+        match family.read(&table) {
+            Ok(read) => findings.extend(in_table(read, scope)?),
+            Err(error) => findings.push(Finding {
+                backend: BACKEND,
+                family: family.name.to_owned(),
+                table,
+                chain: String::new(),
+                cause: Cause::Unreadable(format!("{error:#}")),
+            }),
         }
     }
     Ok(())
 }
 
+pub(crate) fn in_table(mut table: legacy::Table, scope: &Scope<'_>) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for base in table.bases.clone() {
+        let (harms, policy) = look(&base, scope, &mut table)?;
+        findings.extend(harms.into_iter().map(|harm| {
+            let text = table.describe(harm.handle);
+            finding(BACKEND, harm, text)
+        }));
+        findings.extend(policy.map(|policy| of_policy(BACKEND, &base, policy)));
+    }
+    Ok(findings)
+}
+
 /// The rules that packets may meet from a base chain on, and its policy if that may harm them.
-fn look(
+pub(crate) fn look(
     base: &Base,
     scope: &Scope<'_>,
     ruleset: &mut dyn Ruleset,

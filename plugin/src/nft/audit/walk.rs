@@ -18,10 +18,10 @@ pub(super) const ENOUGH: usize = 3;
 
 /// A chain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ChainId {
+pub(crate) struct ChainId {
     pub(super) family: String,
     pub(super) table: String,
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 impl ChainId {
@@ -35,13 +35,13 @@ impl ChainId {
 
 /// A rule: statements as nft's JSON has them, and what names it in its chain.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
-    pub(super) handle: u64,
-    pub(super) expr: Vec<Value>,
+pub(crate) struct Rule {
+    pub(crate) handle: u64,
+    pub(crate) expr: Vec<Value>,
 }
 
 /// Rules and sets, to be read one by one.
-pub(super) trait Ruleset {
+pub(crate) trait Ruleset {
     /// The rules of a chain, in their order.
     fn rules(&mut self, chain: &ChainId) -> Result<Rc<Vec<Rule>>>;
 
@@ -51,7 +51,7 @@ pub(super) trait Ruleset {
 
 /// A rule that harms packets.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Harm {
+pub(crate) struct Harm {
     pub(super) chain: ChainId,
     pub(super) handle: u64,
     pub(super) effect: Effect,

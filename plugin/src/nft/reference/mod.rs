@@ -181,7 +181,7 @@ impl Iptables {
 }
 
 /// A rule that leads to a chain of its own.
-struct Jump<'a> {
+pub(crate) struct Jump<'a> {
     /// As iptables-save writes it, behind the chain that it is in.
     rule: &'a str,
     chain: String,
@@ -205,7 +205,7 @@ impl<'a> Jump<'a> {
 }
 
 /// What iptables-restore has to be told; `None` if there is nothing to delete.
-fn deletion(saved: &str, chosen: impl Fn(&Jump<'_>) -> bool) -> Option<String> {
+pub(crate) fn deletion(saved: &str, chosen: impl Fn(&Jump<'_>) -> bool) -> Option<String> {
     let jumps = saved.lines().filter_map(Jump::parse);
     let jumps: Vec<_> = jumps.filter(|jump| chosen(jump)).collect();
     let mut chains: Vec<_> = jumps.iter().map(|jump| &*jump.chain).collect();
