@@ -27,6 +27,7 @@ mod scale;
 mod steps;
 mod test;
 mod version;
+mod vm;
 mod workspace;
 
 /// Builds, installs, checks and shows beeline.
@@ -57,6 +58,8 @@ enum Verb {
     Scale(scale::Args),
     /// Run the tests: every tier, or those selected
     Test(test::Args),
+    /// Run tests on Debian's kernels, in virtual machines
+    Vm(vm::Args),
     /// Run what CI runs: lint, test, then a short demo
     Ci,
 }
@@ -82,6 +85,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench(args) => bench::run(&args),
         Verb::Scale(args) => scale::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
         Verb::Ci => ci::run(),
     }
 }
