@@ -19,6 +19,7 @@ pub mod foreign;
 pub mod icmp;
 mod interrupt;
 pub mod iperf;
+pub mod kernel;
 pub mod netns;
 pub mod node;
 pub mod outcome;

@@ -23,6 +23,7 @@ mod ipam_dhcp;
 mod ipam_shared;
 mod isolation;
 mod joining;
+mod kernel;
 mod kills;
 mod lifecycle;
 mod macspoof;

@@ -60,7 +60,11 @@ impl Apt {
         }
         let said = process::output(Command::new("apt-get").arg("indextargets")).unwrap_or_default();
         let sources = sources(&mirrors(&said), kernel);
-        say(&format!("{}: apt's lists:\n{}", kernel.suite, sources.trim_end()));
+        say(&format!(
+            "{}: apt's lists:\n{}",
+            kernel.suite,
+            sources.trim_end()
+        ));
         fs::write(folder.join("sources.list"), sources)?;
         process::run_quietly(apt.command("apt-get").arg("update"))?;
         Ok(apt)
@@ -75,7 +79,11 @@ impl Apt {
             let said = process::output(show.args(["show", "--no-all-versions"]).arg(&package))?;
             let (version, depends) = described(&said).with_context(|| package.clone())?;
             if !kernel.is(&version) {
-                let Kernel { suite, version: wanted, .. } = kernel;
+                let Kernel {
+                    suite,
+                    version: wanted,
+                    ..
+                } = kernel;
                 bail!("{package} of {suite}: is {version}, no {wanted} any more");
             }
             for part in depends {
@@ -97,9 +105,16 @@ impl Apt {
         process::run_quietly(download.args(packages).current_dir(into))?;
         for entry in fs::read_dir(into)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             // Earlier versions are of other names.
-            if packages.iter().any(|package| name.starts_with(&format!("{package}_"))) {
+            if packages
+                .iter()
+                .any(|package| name.starts_with(&format!("{package}_")))
+            {
                 process::run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(to))?;
             }
         }
@@ -149,8 +164,11 @@ fn mirrors(targets: &str) -> Mirrors {
 
 /// apt's list of sources for a kernel.
 fn sources(mirrors: &Mirrors, kernel: &Kernel) -> String {
-    let Kernel { suite, security, .. } = kernel;
-    let line = |mirror: &str, suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+    let Kernel {
+        suite, security, ..
+    } = kernel;
+    let line =
+        |mirror: &str, suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
     let mut sources = line(&mirrors.debian, suite);
     if *security {
         sources += &line(&mirrors.security, &format!("{suite}-security"));

@@ -57,15 +57,24 @@ pub(super) fn results(share: &Path, suites: &[Suite]) -> Vec<Returned> {
         let outcomes = libtest::read(&file("out")?, &file("skips")?)?;
         let status = file("status").context("was cut short")?;
         let failed = outcomes.values().any(|outcome| *outcome == Outcome::Failed);
-        ensure!(failed || status.trim() == "0", "ended with {}", status.trim());
+        ensure!(
+            failed || status.trim() == "0",
+            "ended with {}",
+            status.trim()
+        );
         Ok(outcomes)
     };
-    suites.iter().map(|suite| (suite.name, result(suite))).collect()
+    suites
+        .iter()
+        .map(|suite| (suite.name, result(suite)))
+        .collect()
 }
 
 /// A word of the shell's.
 fn quoted(path: &Path) -> Result<String> {
-    let text = path.to_str().with_context(|| format!("{path:?}: not UTF-8"))?;
+    let text = path
+        .to_str()
+        .with_context(|| format!("{path:?}: not UTF-8"))?;
     ensure!(!text.contains('\''), "{text:?}: with a quote");
     Ok(format!("'{text}'"))
 }

@@ -69,10 +69,25 @@ impl Archive {
         self.inodes += 1;
         let (size, name_size) = (content.len() as u32, name.len() as u32 + 1);
         // inode, mode, uid, gid, links, time, size, device, special device (two numbers each), name's size, checksum
-        let fields = [self.inodes, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
+        let fields = [
+            self.inodes,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            size,
+            0,
+            0,
+            0,
+            0,
+            name_size,
+            0,
+        ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);
@@ -102,7 +117,11 @@ mod tests {
         archive.add("bc", PROGRAM, b"12345");
         let bytes = archive.finish();
         // 110 bytes of header and "a\0"; as many and "bc\0", and 3 bytes up to the next multiple of 4.
-        for (start, expected) in [(0, &b"070701"[..]), (110, b"a\x00070701"), (222, b"bc\0\0\0\x0012345\0\0\x00070701")] {
+        for (start, expected) in [
+            (0, &b"070701"[..]),
+            (110, b"a\x00070701"),
+            (222, b"bc\0\0\0\x0012345\0\0\x00070701"),
+        ] {
             assert_eq!(&bytes[start..start + expected.len()], expected);
         }
         assert!(bytes.ends_with(b"TRAILER!!!\0\0\0\0"));

@@ -66,8 +66,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         some => some,
     };
     build_ebpf::run()?;
-    build::host(false)?;
-    build::agent(false)?;
+    // Without optimisation: what differs from kernel to kernel is in the BPF object, which always has it.
+    process::run(workspace::cargo().args(["build", "--package", "beeline"]))?;
+    if args.all || !args.filters.is_empty() {
+        build::agent(false)?;
+    }
     let suites = suites(args)?;
     let mut report = Report::default();
     for kernel in kernels {
@@ -105,24 +108,36 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
     let environment = [
         ("BEELINE_BIN", bin("beeline")),
         ("BEELINE_AGENT_BIN", bin("beeline-agent")),
-        // Emulated, everything takes several times as long.
+        // Emulated, everything takes many times as long.
         ("BEELINE_PATIENCE", "6".into()),
+        ("BEELINE_FUZZ_PACKETS", "2000".into()),
     ];
-    fs::write(share.join(guest::SCRIPT), guest::script(suites, &environment)?)?;
+    fs::write(
+        share.join(guest::SCRIPT),
+        guest::script(suites, &environment)?,
+    )?;
     let machine = Machine {
         kernel: &only(&root.join("boot"), "vmlinuz-")?,
         initramfs: &initramfs,
         share: &share,
         log: &folder.join("console.log"),
     };
-    say(&format!("{}: booting; its console is in {}", kernel.version, machine.log.display()));
+    say(&format!(
+        "{}: booting; its console is in {}",
+        kernel.version,
+        machine.log.display()
+    ));
     let ended = machine.run(Duration::from_secs(args.limit * 60));
     if let Err(error) = &ended {
         say(&format!("{}: {error:#}", kernel.version));
     }
     let read = |what: &str| fs::read_to_string(share.join(what)).unwrap_or_default();
     let release = read("release").trim().to_owned();
-    ensure!(!release.is_empty(), "did not boot: see {}", machine.log.display());
+    ensure!(
+        !release.is_empty(),
+        "did not boot: see {}",
+        machine.log.display()
+    );
     Ok(Outcome {
         release,
         suites: guest::results(&share, suites),
@@ -152,8 +167,14 @@ fn unpacked(folder: &Path, kernel: &Kernel, refresh: bool) -> Result<PathBuf> {
     let modules = only(&root.join("lib/modules"), "")?;
     if !modules.join("modules.dep").exists() {
         let release = modules.file_name().unwrap_or_default();
-        let depmod = packages::find("depmod", &["/usr/sbin", "/sbin"]).context("depmod: not found")?;
-        process::run(Command::new(depmod).arg("--basedir").arg(&root).arg(release))?;
+        let depmod =
+            packages::find("depmod", &["/usr/sbin", "/sbin"]).context("depmod: not found")?;
+        process::run(
+            Command::new(depmod)
+                .arg("--basedir")
+                .arg(&root)
+                .arg(release),
+        )?;
     }
     Ok(root)
 }
@@ -168,24 +189,44 @@ fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
     let found: Vec<_> = names.collect();
     match &*found {
         [one] => Ok(one.clone()),
-        _ => bail!("{}/{prefix}*: {} of them, not one", folder.display(), found.len()),
+        _ => bail!(
+            "{}/{prefix}*: {} of them, not one",
+            folder.display(),
+            found.len()
+        ),
     }
 }
 
 fn suites(args: &Args) -> Result<Vec<Suite>> {
-    let tests = libtest::build(&["--package", "beeline-tests", "--test", "bpf", "--test", "e2e"])?;
+    let tests = libtest::build(&[
+        "--package",
+        "beeline-tests",
+        "--test",
+        "bpf",
+        "--test",
+        "e2e",
+    ])?;
     let plugin = libtest::build(&["--package", "beeline", "--lib"])?;
-    let suite = |name, executables: &[Executable], target: &str, arguments: Vec<String>| -> Result<Suite> {
-        let executable = executables.iter().find(|one| one.target == target);
-        let executable = executable.with_context(|| format!("{target}: not built"))?;
-        let executable = executable.clone();
-        Ok(Suite { name, executable, arguments })
-    };
+    let suite =
+        |name, executables: &[Executable], target: &str, arguments: Vec<String>| -> Result<Suite> {
+            let executable = executables.iter().find(|one| one.target == target);
+            let executable = executable.with_context(|| format!("{target}: not built"))?;
+            let executable = executable.clone();
+            Ok(Suite {
+                name,
+                executable,
+                arguments,
+            })
+        };
     if !args.filters.is_empty() {
         let arguments = selection::arguments(&args.filters);
         return Ok(vec![suite("e2e", &tests, "e2e", arguments)?]);
     }
-    let e2e = if args.all { selection::all() } else { selection::of_kernels() };
+    let e2e = if args.all {
+        selection::all()
+    } else {
+        selection::of_kernels()
+    };
     Ok(vec![
         suite("bpf", &tests, "bpf", Vec::new())?,
         suite("plugin", &plugin, "beeline", selection::plugin())?,

@@ -48,7 +48,14 @@ kernel/fs/fscache/fscache.ko:
         let names: Vec<_> = order.into_iter().map(name).collect();
         assert_eq!(
             names,
-            ["9pnet", "virtio", "virtio_ring", "9pnet_virtio", "fscache", "9p"]
+            [
+                "9pnet",
+                "virtio",
+                "virtio_ring",
+                "9pnet_virtio",
+                "fscache",
+                "9p"
+            ]
         );
     }
 

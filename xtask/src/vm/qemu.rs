@@ -53,7 +53,10 @@ impl Machine<'_> {
         let mut log = File::create(self.log).with_context(|| self.log.display().to_string())?;
         // SAFETY: prctl is a system call, which allocates nothing between fork and exec.
         unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
-        let child = command.stdout(Stdio::piped()).spawn().context("qemu: start")?;
+        let child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("qemu: start")?;
         let mut running = Running(child);
         let console = running.0.stdout.take().context("qemu: console")?;
         let shown = thread::spawn(move || show(console, &mut log));
@@ -75,10 +78,21 @@ impl Machine<'_> {
 
     fn command(&self) -> Command {
         let mut command = Command::new("qemu-system-x86_64");
-        let accelerator = if kvm_works() { "kvm" } else { "tcg,thread=multi" };
+        let accelerator = if kvm_works() {
+            "kvm"
+        } else {
+            "tcg,thread=multi"
+        };
         command.args(["-accel", accelerator, "-cpu", CPU, "-smp", CPUS]);
         command.args(["-m", MEMORY, "-nodefaults", "-no-user-config", "-no-reboot"]);
-        command.args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]);
+        command.args([
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-device",
+            "virtio-rng-pci",
+        ]);
         command.arg("-kernel").arg(self.kernel);
         command.arg("-initrd").arg(self.initramfs);
         command.args(["-append", BOOT]);
@@ -98,12 +112,18 @@ fn kvm_works() -> bool {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-accel", "kvm", "-cpu", CPU, "-S", "-nodefaults"]);
     command.args(["-display", "none", "-monitor", "stdio"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else {
         return false;
     };
     // If it is dead, so is the pipe.
-    let asked = child.stdin.take().map(|mut monitor| monitor.write_all(b"quit\n"));
+    let asked = child
+        .stdin
+        .take()
+        .map(|mut monitor| monitor.write_all(b"quit\n"));
     let ended = child.wait().is_ok_and(|status| status.success());
     asked.is_some_and(|asked| asked.is_ok()) && ended
 }
@@ -122,6 +142,8 @@ fn show(mut console: impl Read, log: &mut impl Write) -> Result<()> {
         log.write_all(&buffer[..read]).context("log: write")?;
         let mut stdout = io::stdout();
         // Nobody listening is no reason to stop.
-        let _ = stdout.write_all(&buffer[..read]).and_then(|()| stdout.flush());
+        let _ = stdout
+            .write_all(&buffer[..read])
+            .and_then(|()| stdout.flush());
     }
 }

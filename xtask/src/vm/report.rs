@@ -21,7 +21,9 @@ impl Report {
 
     pub(super) fn has_failures(&self) -> bool {
         let failed = |(_, result): &Returned| match result {
-            Ok(outcomes) => outcomes.values().any(|one| *one == libtest::Outcome::Failed),
+            Ok(outcomes) => outcomes
+                .values()
+                .any(|one| *one == libtest::Outcome::Failed),
             Err(_) => true,
         };
         self.kernels.iter().any(|(_, outcome)| match outcome {
@@ -31,7 +33,9 @@ impl Report {
     }
 
     fn came_back(&self) -> impl Iterator<Item = &Outcome> {
-        self.kernels.iter().filter_map(|(_, outcome)| outcome.as_ref().ok())
+        self.kernels
+            .iter()
+            .filter_map(|(_, outcome)| outcome.as_ref().ok())
     }
 
     /// A line a kernel, a column a suite.
@@ -44,7 +48,10 @@ impl Report {
             rows.push(match outcome {
                 Ok(outcome) => {
                     let counts = outcome.suites.iter().map(|(_, result)| count(result));
-                    [outcome.release.clone()].into_iter().chain(counts).collect()
+                    [outcome.release.clone()]
+                        .into_iter()
+                        .chain(counts)
+                        .collect()
                 }
                 Err(error) => vec![(*version).to_owned(), format!("{error:#}")],
             });
@@ -56,7 +63,11 @@ impl Report {
     fn facts(&self) -> Vec<Vec<String>> {
         let mut facts: BTreeMap<&str, BTreeMap<usize, &str>> = BTreeMap::new();
         for (kernel, outcome) in self.came_back().enumerate() {
-            for (what, how) in outcome.facts.lines().filter_map(|line| line.split_once('\t')) {
+            for (what, how) in outcome
+                .facts
+                .lines()
+                .filter_map(|line| line.split_once('\t'))
+            {
                 facts.entry(what).or_default().insert(kernel, how);
             }
         }
@@ -87,7 +98,11 @@ impl fmt::Display for Report {
     }
 }
 
-fn write_exceptions(f: &mut fmt::Formatter<'_>, of: &str, outcomes: &libtest::Outcomes) -> fmt::Result {
+fn write_exceptions(
+    f: &mut fmt::Formatter<'_>,
+    of: &str,
+    outcomes: &libtest::Outcomes,
+) -> fmt::Result {
     for (test, outcome) in outcomes {
         match outcome {
             libtest::Outcome::Passed => {}
@@ -116,13 +131,17 @@ fn count(result: &Result<libtest::Outcomes>) -> String {
 /// A table in columns as wide as needed.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let cell = |row: &[String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let cell =
+        |row: &[String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
     let widths: Vec<usize> = (0..columns)
         .map(|column| rows.iter().map(|row| cell(row, column)).max().unwrap_or(0))
         .collect();
     let mut table = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         table += cells.collect::<Vec<_>>().join("  ").trim_end();
         table.push('\n');
     }
@@ -144,7 +163,10 @@ mod tests {
         let outcomes = outcomes.map(|(name, outcome)| (name.to_owned(), outcome));
         Outcome {
             release: release.to_owned(),
-            suites: vec![("bpf", Ok(outcomes.into())), ("e2e", Err(anyhow!("cut short")))],
+            suites: vec![
+                ("bpf", Ok(outcomes.into())),
+                ("e2e", Err(anyhow!("cut short"))),
+            ],
             facts: facts.to_owned(),
         }
     }
@@ -152,9 +174,15 @@ mod tests {
     #[test]
     fn kernels_are_lines_of_counts_and_columns_of_facts() {
         let mut report = Report::default();
-        report.add(&"5.10".parse().unwrap(), Ok(outcome("5.10.0-46-amd64", "attached by\tclsact\n")));
+        report.add(
+            &"5.10".parse().unwrap(),
+            Ok(outcome("5.10.0-46-amd64", "attached by\tclsact\n")),
+        );
         report.add(&"6.1".parse().unwrap(), Err(anyhow!("did not boot")));
-        report.add(&"6.12".parse().unwrap(), Ok(outcome("6.12.117", "attached by\ttcx\n")));
+        report.add(
+            &"6.12".parse().unwrap(),
+            Ok(outcome("6.12.117", "attached by\ttcx\n")),
+        );
         assert!(report.has_failures());
         let expected = "\
 5.10.0-46-amd64 bpf: b: FAILED

@@ -51,5 +51,7 @@ pub(super) fn plugin() -> Vec<String> {
 pub(super) fn arguments<F: AsRef<str>>(filters: &[F]) -> Vec<String> {
     let filters = filters.iter().map(|filter| filter.as_ref().to_owned());
     let skips = ELSEWHERE.iter().flat_map(|skip| ["--skip", skip]);
-    filters.chain(skips.chain([THREADS]).map(str::to_owned)).collect()
+    filters
+        .chain(skips.chain([THREADS]).map(str::to_owned))
+        .collect()
 }
