@@ -14,6 +14,9 @@ pub fn is_since(major: u32, minor: u32) -> bool {
     version(&uname.release().to_string_lossy()) >= (major, minor)
 }
 
+/// Why a test is skipped that needs [tcx](has_tcx).
+pub const NO_TCX: &str = "this kernel is older than 6.6, which brought tcx";
+
 /// Whether the kernel has tcx (commit e420bed025071a623d2720a92bc2245c84757ecb).
 pub fn has_tcx() -> bool {
     is_since(6, 6)

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::wait;
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -41,7 +42,7 @@ pub fn end(pid: Pid) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let deadline = Instant::now() + GONE;
+    let deadline = wait::deadline(GONE);
     while is_alive(pid) {
         ensure!(
             Instant::now() < deadline,

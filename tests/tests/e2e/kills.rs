@@ -11,6 +11,7 @@ use beeline_tests::exec;
 use beeline_tests::node::Node;
 use beeline_tests::runtime::Attachment;
 use beeline_tests::snapshot::Snapshot;
+use beeline_tests::wait;
 use serde_json::json;
 
 use crate::fixture::{one_node, two_nodes};
@@ -60,7 +61,7 @@ fn duration(node: &Arc<Node>) -> Duration {
 
 fn assert_clean(node: &Node, before: &Snapshot, when: Duration) {
     // What the killed process had started, such as nft, may be at work still.
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = wait::deadline(Duration::from_secs(2));
     let left = || before.diff(&Snapshot::of(node));
     while !left().is_empty() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
