@@ -168,6 +168,11 @@ pub(crate) const VM: &[Requirement] = &[
         program: "xz",
         folders: &[],
     },
+    Requirement {
+        package: "binutils",
+        program: "strip",
+        folders: &[],
+    },
 ];
 
 const PROTOC: Requirement = Requirement {

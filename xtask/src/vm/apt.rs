@@ -38,7 +38,7 @@ pub(super) fn require(kernel: &Kernel, folder: &Path) -> Result<()> {
             packages::find(program, &[]).is_some(),
             "{program}: not found; get the packages that linux-image-amd64 of Debian {suite} depends on and whose names \
              begin with linux-image, linux-binary or linux-modules, from https://packages.debian.org/{suite}/linux-image-amd64, \
-             unpack them into {folder} with bsdtar, so that {folder}/boot/vmlinuz-{version}* is there, and try again"
+             unpack them into {folder} with bsdtar, so that {folder}/lib/modules has the one of {version}, and try again"
         );
     }
     ensure!(

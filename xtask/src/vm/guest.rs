@@ -10,6 +10,17 @@ use crate::libtest::{self, Executable, Outcome, Outcomes};
 /// The script that the guest's process 1 becomes.
 pub(super) const SCRIPT: &str = "guest.sh";
 
+/// The folder of what runs in the guest, below that for results.
+pub(super) const PROGRAMS: &str = "bin";
+
+/// Where the guest has it: in memory, as each page of a file of the host's is a question to the host.
+const LOCAL: &str = "/run/bin";
+
+/// Where a program is in the guest.
+pub(super) fn program(name: &str) -> PathBuf {
+    Path::new(LOCAL).join(name)
+}
+
 /// Some tests of one executable.
 pub(super) struct Suite {
     pub(super) name: &'static str,
@@ -32,13 +43,20 @@ pub(super) fn init(kernel: &Path, share: &Path) -> Result<String> {
 /// The script that runs the suites with these variables.
 pub(super) fn script(suites: &[Suite], environment: &[(&str, PathBuf)]) -> Result<String> {
     let mut script = include_str!("guest.sh").to_owned();
+    script += &format!("cp -r \"$share/{PROGRAMS}\" {LOCAL}\n");
     for (key, value) in environment {
         script += &format!("export {key}={}\n", quoted(value)?);
     }
     for suite in suites {
         let Executable { path, manifest, .. } = &suite.executable;
         let folder = manifest.parent().unwrap_or(Path::new("/"));
-        script += &format!("suite {} {} {}", suite.name, quoted(folder)?, quoted(path)?);
+        let program = program(&path.file_name().unwrap_or_default().to_string_lossy());
+        script += &format!(
+            "suite {} {} {}",
+            suite.name,
+            quoted(folder)?,
+            quoted(&program)?
+        );
         for argument in &suite.arguments {
             script += &format!(" {}", quoted(Path::new(argument))?);
         }

@@ -7,6 +7,9 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 ln -sf /proc/self/fd /dev/fd
+ln -sf fd/0 /dev/stdin
+ln -sf fd/1 /dev/stdout
+ln -sf fd/2 /dev/stderr
 mount -t tmpfs -o mode=0755 run /run
 mount -t tmpfs -o mode=1777 shm /dev/shm
 case $share in

@@ -99,15 +99,24 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
     let share = folder.join("share");
     // What an earlier run left.
     let _ = fs::remove_dir_all(&share);
-    fs::create_dir_all(&share)?;
+    fs::create_dir_all(share.join(guest::PROGRAMS))?;
+    let built = workspace::target().join("debug");
+    let plugins = ["beeline", "beeline-agent"].map(|name| built.join(name));
+    let tests = suites.iter().map(|suite| suite.executable.path.clone());
+    for program in plugins
+        .into_iter()
+        .chain(tests)
+        .filter(|path| path.exists())
+    {
+        strip(&program, &share.join(guest::PROGRAMS))?;
+    }
     let release = only(&root.join("lib/modules"), "")?;
     let initramfs = folder.join("initramfs");
     let busybox = packages::find("busybox", &[]).context("busybox: not found")?;
     initramfs::write(&initramfs, &release, &busybox, &guest::init(&root, &share)?)?;
-    let bin = |name: &str| workspace::target().join("debug").join(name);
     let environment = [
-        ("BEELINE_BIN", bin("beeline")),
-        ("BEELINE_AGENT_BIN", bin("beeline-agent")),
+        ("BEELINE_BIN", guest::program("beeline")),
+        ("BEELINE_AGENT_BIN", guest::program("beeline-agent")),
         // Emulated, everything takes many times as long.
         ("BEELINE_PATIENCE", "6".into()),
         ("BEELINE_FUZZ_PACKETS", "2000".into()),
@@ -116,8 +125,10 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
         share.join(guest::SCRIPT),
         guest::script(suites, &environment)?,
     )?;
+    // Since 6.15 or so it is beside its modules.
+    let vmlinuz = only(&root.join("boot"), "vmlinuz-").unwrap_or(release.join("vmlinuz"));
     let machine = Machine {
-        kernel: &only(&root.join("boot"), "vmlinuz-")?,
+        kernel: &vmlinuz,
         initramfs: &initramfs,
         share: &share,
         log: &folder.join("console.log"),
@@ -148,8 +159,7 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
 /// Gets and unpacks a kernel, unless it is there; returns where.
 fn unpacked(folder: &Path, kernel: &Kernel, refresh: bool) -> Result<PathBuf> {
     let root = folder.join("root");
-    let boot = root.join("boot");
-    if refresh || only(&boot, "vmlinuz-").is_err() {
+    if refresh || !root.exists() {
         apt::require(kernel, &root)?;
         let apt = apt::Apt::new(&folder.join("apt"), kernel)?;
         let parts = apt.parts(kernel)?;
@@ -177,6 +187,12 @@ fn unpacked(folder: &Path, kernel: &Kernel, refresh: bool) -> Result<PathBuf> {
         )?;
     }
     Ok(root)
+}
+
+/// Copies a program without its debug information, which is nine tenths of it.
+fn strip(program: &Path, into: &Path) -> Result<()> {
+    let copy = into.join(program.file_name().unwrap_or_default());
+    process::run(Command::new("strip").arg("-o").arg(copy).arg(program))
 }
 
 /// The only entry of a folder whose name begins so.
