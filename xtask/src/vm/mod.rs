@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Run all end-to-end tests of the plugin, not only those that depend on the kernel
     #[arg(long)]
     all: bool,
+    /// Run the plugin without optimisation, from target/debug; emulated, that takes twice as long
+    #[arg(long)]
+    debug: bool,
     /// Ask Debian whether there is a newer build of the kernel
     #[arg(long)]
     refresh: bool,
@@ -66,10 +69,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         some => some,
     };
     build_ebpf::run()?;
-    // Without optimisation: what differs from kernel to kernel is in the BPF object, which always has it.
-    process::run(workspace::cargo().args(["build", "--package", "beeline"]))?;
+    build::host(!args.debug)?;
     if args.all || !args.filters.is_empty() {
-        build::agent(false)?;
+        build::agent(!args.debug)?;
     }
     let suites = suites(args)?;
     let mut report = Report::default();
@@ -100,8 +102,11 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
     // What an earlier run left.
     let _ = fs::remove_dir_all(&share);
     fs::create_dir_all(share.join(guest::PROGRAMS))?;
-    let built = workspace::target().join("debug");
-    let plugins = ["beeline", "beeline-agent"].map(|name| built.join(name));
+    let built = |name: &str| match args.debug {
+        true => workspace::target().join("debug").join(name),
+        false => workspace::release_bin(name),
+    };
+    let plugins = ["beeline", "beeline-agent"].map(built);
     let tests = suites.iter().map(|suite| suite.executable.path.clone());
     for program in plugins
         .into_iter()
