@@ -15,7 +15,7 @@ use crate::{
 fn the_verifier_takes_every_program_in_every_combination_of_features() {
     let (mut count, mut most) = (0, 0);
     for anti_spoof in [false, true] {
-        for vni in [0, 1, (1 << 24) - 1] {
+        for vni in [0, 7] {
             for monitor in [0, 128, MAX_CAPTURED] {
                 let features = Features { anti_spoof, vni };
                 // A sandbox each, for what one pins the next would take over.
@@ -37,13 +37,13 @@ fn the_verifier_takes_every_program_in_every_combination_of_features() {
             }
         }
     }
-    assert_eq!(count, 2 * 3 * 3 * Hook::ALL.len());
+    assert_eq!(count, 2 * 2 * 3 * Hook::ALL.len());
     let most = match most {
         0 => "not told".to_owned(),
         most => most.to_string(),
     };
     note(
-        "6 verifier",
+        "verifier",
         &format!("{count} programs, at most {most} instructions"),
     );
 }

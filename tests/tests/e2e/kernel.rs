@@ -61,7 +61,7 @@ fn programs_are_attached_by_tcx_where_there_is_tcx_and_else_by_clsact() {
         let qdiscs = exec::stdout(a.netns().command("tc").args(qdiscs)).expect("tc");
         assert_eq!(qdiscs.contains("clsact"), !has_tcx(), "{qdiscs}");
     }
-    note("1 attached by", expected);
+    note("attached by", expected);
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn every_kernel_that_is_new_enough_carries_pods_by_the_fast_path() {
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     assert_eq!(client.add_stderr(), "", "nothing is lacking");
     assert_counted(&[&a], [&client, &near], &[TO_POD]);
-    note("2 pods of one node", "fast (bpf_redirect_peer)");
+    note("pods of one node", "fast (bpf_redirect_peer)");
     assert_counted(&[&a, &b], [&client, &far], &[TO_PEER, FROM_UPLINK]);
-    note("3 pods of two nodes", "fast (bpf_redirect_neigh)");
+    note("pods of two nodes", "fast (bpf_redirect_neigh)");
     let (_topology, [a, b]) = overlay::nodes(Families::V4);
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     assert_counted(
@@ -116,7 +116,7 @@ fn every_kernel_that_is_new_enough_carries_pods_by_the_fast_path() {
         [&client, &far],
         &[TO_OVERLAY, "from_overlay/to_pod"],
     );
-    note("4 by the overlay", "fast (bpf_skb_set_tunnel_key)");
+    note("by the overlay", "fast (bpf_skb_set_tunnel_key)");
 }
 
 #[test]
@@ -135,5 +135,5 @@ fn doctor_is_content_with_the_kernel() {
         panic!("more to say: {of_kernel:#?}");
     };
     assert_eq!(finding["severity"], "ok");
-    note("5 doctor", finding["message"].as_str().expect("a message"));
+    note("doctor", finding["message"].as_str().expect("a message"));
 }
