@@ -59,6 +59,10 @@ enum Verb {
     /// Run the tests: every tier, or those selected
     Test(test::Args),
     /// Run tests on Debian's kernels, in virtual machines
+    ///
+    /// Each kernel is got once, from the mirror of Debian that this machine uses or from Debian's own, into target/vm;
+    /// nothing of the machine's changes but QEMU, which is installed if it is missing. Where KVM does not work, the
+    /// machine is emulated, which takes many times as long. What it says is in target/vm/<KERNEL>/console.log.
     Vm(vm::Args),
     /// Run what CI runs: lint, test, then a short demo
     Ci,

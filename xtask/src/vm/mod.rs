@@ -28,9 +28,6 @@ mod report;
 mod selection;
 
 /// Which kernels, and which tests.
-///
-/// Each kernel is got once, from Debian's mirror, into target/vm; nothing is installed. Without KVM it is emulated, which
-/// takes about 10 minutes a kernel.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// 5.10 (bullseye), 6.1 (bookworm), 6.12 (trixie) or 7 (sid); all by default
@@ -38,7 +35,7 @@ pub(crate) struct Args {
     /// Run all end-to-end tests of the plugin, not only those that depend on the kernel
     #[arg(long)]
     all: bool,
-    /// Run the plugin without optimisation, from target/debug; emulated, that takes twice as long
+    /// Run the plugin without optimisation, from target/debug
     #[arg(long)]
     debug: bool,
     /// Ask Debian whether there is a newer build of the kernel
@@ -130,7 +127,7 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
         share.join(guest::SCRIPT),
         guest::script(suites, &environment)?,
     )?;
-    // Since 6.15 or so it is beside its modules.
+    // sid's packages have it beside its modules.
     let vmlinuz = only(&root.join("boot"), "vmlinuz-").unwrap_or(release.join("vmlinuz"));
     let machine = Machine {
         kernel: &vmlinuz,
