@@ -121,7 +121,8 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
         ("BEELINE_AGENT_BIN", guest::program("beeline-agent")),
         // Emulated, everything takes many times as long.
         ("BEELINE_PATIENCE", "6".into()),
-        ("BEELINE_FUZZ_PACKETS", "2000".into()),
+        // As few as still come by every outcome.
+        ("BEELINE_FUZZ_PACKETS", "20000".into()),
     ];
     fs::write(
         share.join(guest::SCRIPT),
