@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::wait;
 use anyhow::{Context, Result};
 
 /// A control group stays busy for a moment after its last process.
@@ -31,7 +32,7 @@ pub fn remove(name: &str) -> Result<()> {
 
 /// Removes a control group and those below it, as soon as they are not busy any more.
 pub(crate) fn remove_tree(group: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = wait::deadline(PATIENCE);
     loop {
         match remove_once(group) {
             Err(error)

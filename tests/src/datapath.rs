@@ -16,7 +16,7 @@ use beeline::{
 };
 use beeline_common::{Port, abi::names};
 
-use crate::{config::NETWORK, node::Node};
+use crate::{config::NETWORK, node::Node, wait::patient};
 
 /// Far longer than a pod takes on a busy machine.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub fn settle(node: &Node, container_id: &str, ifname: &str) -> Result<Duration>
         while store.is_joining(container_id, ifname)? {
             let waited = start.elapsed();
             ensure!(
-                waited < SETTLED,
+                waited < patient(SETTLED),
                 "{container_id} {ifname}: not on the fast path after {waited:?}"
             );
             thread::sleep(Duration::from_millis(2));

@@ -13,6 +13,7 @@ use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
 use aya::sys::{Stats, enable_stats};
 use nix::libc;
 
+use crate::kernel;
 use crate::netns::Namespace;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
@@ -142,12 +143,15 @@ impl Drop for Foreign {
     }
 }
 
-/// IDs of the programs that are attached by tcx, in order.
+/// IDs of the programs that are attached by tcx, in order; none on a kernel without it.
 pub fn tcx_programs(
     namespace: &Namespace,
     interface: &str,
     direction: TcAttachType,
 ) -> Result<Vec<u32>> {
+    if !kernel::has_tcx() {
+        return Ok(Vec::new());
+    }
     let queried = namespace.within(|| SchedClassifier::query_tcx(interface, direction));
     let (_, programs) = queried.with_context(|| format!("{interface}: query tcx"))?;
     Ok(programs.iter().map(ProgramInfo::id).collect())

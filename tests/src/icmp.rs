@@ -15,6 +15,7 @@ use nix::sys::time::TimeVal;
 
 use crate::netns::Namespace;
 use crate::plan::{Family, family};
+use crate::wait::patient;
 
 /// Tells pings of one process apart, as raw sockets in one namespace see each other's replies.
 static NEXT_ID: AtomicU16 = AtomicU16::new(1);
@@ -167,6 +168,7 @@ fn run(socket: &OwnedFd, echo: &Echo, ping: &mut Ping) -> Result<()> {
     let wire = Wire::of(family(echo.target));
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let to = SockaddrStorage::from(SocketAddr::new(echo.target, 0));
+    let wait_at_most = patient(echo.timeout);
     for sequence in 0..echo.count as u16 {
         let request = wire.request(id, sequence, echo.size);
         ping.sent += 1;
@@ -179,7 +181,7 @@ fn run(socket: &OwnedFd, echo: &Echo, ping: &mut Ping) -> Result<()> {
             Some(&to),
         )
         .context("send")?;
-        match wait(socket, echo, id, sequence, start + echo.timeout) {
+        match wait(socket, echo, id, sequence, start + wait_at_most) {
             Some((Answer::Reply, received)) => {
                 ping.rtts.push(start.elapsed());
                 ping.ttls.push(received.ttl);

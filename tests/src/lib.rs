@@ -20,6 +20,7 @@ pub mod icmp;
 pub mod inject;
 mod interrupt;
 pub mod iperf;
+pub mod kernel;
 pub mod mounts;
 pub mod netns;
 pub mod node;

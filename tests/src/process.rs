@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::wait;
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -58,7 +59,7 @@ pub fn end(pid: Pid) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let deadline = Instant::now() + GONE;
+    let deadline = wait::deadline(GONE);
     while is_alive(pid) {
         ensure!(
             Instant::now() < deadline,

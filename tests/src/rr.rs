@@ -122,8 +122,8 @@ pub fn tcp_connect(
         let report = client.within(|| {
             pinned(cpu, || {
                 transact(duration, || {
-                    let mut stream = TcpStream::connect_timeout(&to, traffic::TIMEOUT)?;
-                    stream.set_read_timeout(Some(traffic::TIMEOUT))?;
+                    let mut stream = TcpStream::connect_timeout(&to, traffic::timeout())?;
+                    stream.set_read_timeout(Some(traffic::timeout()))?;
                     stream.write_all(&[0])?;
                     stream.read_exact(&mut [0])
                 })
@@ -131,7 +131,7 @@ pub fn tcp_connect(
         });
         ended.store(true, Ordering::Relaxed);
         // The one more connection that lets the server see that; without one it would wait on.
-        let woken = client.within(|| TcpStream::connect_timeout(&to, traffic::TIMEOUT));
+        let woken = client.within(|| TcpStream::connect_timeout(&to, traffic::timeout()));
         if woken.is_ok() {
             server.join().expect("the server does not panic")?;
         } else {

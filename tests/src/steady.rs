@@ -12,7 +12,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::netns::Namespace;
 use crate::pod::Pod;
-use crate::traffic::{TIMEOUT, connect, listen};
+use crate::traffic::{connect, listen, timeout};
 
 /// Connections a second between two pods, unless the machine is slower.
 const RATE: u32 = 500;
@@ -132,7 +132,7 @@ pub fn during_at<T: Send>(
 
 fn wait_for_more(done: &[AtomicUsize]) -> Result<()> {
     let start: Vec<usize> = done.iter().map(|d| d.load(Ordering::Relaxed)).collect();
-    let deadline = Instant::now() + 4 * TIMEOUT;
+    let deadline = Instant::now() + 4 * timeout();
     let enough = || {
         let now = done.iter().map(|d| d.load(Ordering::Relaxed));
         now.zip(&start).all(|(now, start)| now >= start + ENOUGH)
@@ -182,8 +182,8 @@ fn short(
 }
 
 fn ask(to: SocketAddr, what: u8) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut stream = TcpStream::connect_timeout(&to, timeout()).context("connect")?;
+    stream.set_read_timeout(Some(timeout()))?;
     stream.write_all(&[what]).context("ask")?;
     stream.read_exact(&mut [0]).context("answer")?;
     Ok(())
@@ -193,7 +193,7 @@ fn ask(to: SocketAddr, what: u8) -> Result<()> {
 fn answer(listener: &TcpListener) -> Result<()> {
     loop {
         let (mut stream, _) = listener.accept().context("accept")?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(timeout()))?;
         let mut byte = [0];
         if stream.read(&mut byte).context("question")? == 1 {
             stream.write_all(&byte).context("answer")?;

@@ -8,9 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::netns::Namespace;
+use crate::wait;
 
 /// How long any step may take before it counts as lost.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub fn timeout() -> Duration {
+    wait::patient(Duration::from_secs(5))
+}
 
 /// How often an echo goes to and fro: the first packets of a flow are not like the rest.
 pub const ROUNDS: u64 = 3;
@@ -34,16 +37,16 @@ pub fn listen(namespace: &Namespace, ip: IpAddr) -> Result<TcpListener> {
 pub fn udp_socket(namespace: &Namespace, ip: IpAddr) -> Result<UdpSocket> {
     let socket = namespace.within(|| UdpSocket::bind((ip, 0)));
     let socket = socket.with_context(|| format!("{}: UDP socket", namespace.name()))?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(timeout()))?;
     Ok(socket)
 }
 
 /// Connects from inside a namespace.
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
-    let stream = namespace.within(|| TcpStream::connect_timeout(&to, TIMEOUT));
+    let stream = namespace.within(|| TcpStream::connect_timeout(&to, timeout()));
     let stream = stream.with_context(|| format!("{}: connect to {to}", namespace.name()))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout()))?;
+    stream.set_write_timeout(Some(timeout()))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -148,7 +151,7 @@ pub fn tcp_pair(client: &Namespace, server: &Namespace, ip: IpAddr) -> Result<[T
 /// Accepts a connection that has been made.
 pub fn accept(listener: &TcpListener) -> Result<TcpStream> {
     let (accepted, _) = listener.accept().context("accept")?;
-    accepted.set_read_timeout(Some(TIMEOUT))?;
+    accepted.set_read_timeout(Some(timeout()))?;
     Ok(accepted)
 }
 

@@ -10,6 +10,7 @@ use crate::exec;
 use crate::netns::Namespace;
 use crate::node::Node;
 use crate::plan::{self, Family, Host, Plan, Underlay};
+use crate::wait;
 
 /// The middle of a topology and its ends, to be connected.
 pub(crate) struct Wiring<'a> {
@@ -47,7 +48,7 @@ impl Wiring<'_> {
 
     /// Waits until the middle forwards: the kernel tells it that an end is up from a work queue, which may be behind.
     fn wait(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = wait::deadline(Duration::from_secs(10));
         loop {
             let mut command = self.middle.command("ip");
             let links: Vec<Value> = exec::json(command.args(["-json", "link"]))?;

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use crate::netns::Namespace;
+use crate::wait;
 
 /// A packet socket on one interface.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Wire {
 
     /// Reads frames until one is as wanted, which it returns, or the time is over.
     pub fn find(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
-        let deadline = Instant::now() + time;
+        let deadline = wait::deadline(time);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {

@@ -23,5 +23,7 @@ mod from_uplink;
 mod mutated;
 #[path = "bpf/stack_flows.rs"]
 mod stack_flows;
+#[path = "bpf/verifier.rs"]
+mod verifier;
 #[path = "bpf/wire.rs"]
 mod wire;

@@ -74,18 +74,44 @@ struct Target {
 }
 
 /// An executable with tests.
-#[derive(Debug, PartialEq, Eq)]
-struct Executable {
-    target: String,
-    path: PathBuf,
-    manifest: PathBuf,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Executable {
+    /// The target of cargo, with underscores.
+    pub(crate) target: String,
+    pub(crate) path: PathBuf,
+    /// The manifest of its package.
+    pub(crate) manifest: PathBuf,
+}
+
+/// Builds the tests that `select` names in the words of `cargo test`.
+pub(crate) fn build(select: &[&str]) -> Result<Vec<Executable>> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--no-run"]).args(select);
+    cargo.arg("--message-format=json-render-diagnostics");
+    process::echo(&cargo);
+    let output = cargo.stderr(Stdio::inherit()).output()?;
+    ensure!(
+        output.status.success(),
+        "cargo test --no-run: {}",
+        output.status
+    );
+    let built = executables(&String::from_utf8(output.stdout)?)?;
+    ensure!(!built.is_empty(), "cargo built no tests");
+    Ok(built)
+}
+
+/// What became of the tests of an executable that ran elsewhere, from what it said and the skips that it wrote.
+pub(crate) fn read(said: &str, skips: &str) -> Result<Outcomes> {
+    let mut outcomes = output::parse(said)?;
+    output::note_skips(&mut outcomes, skips)?;
+    Ok(outcomes)
 }
 
 impl Suite<'_> {
     /// Builds and runs the tests; each executable runs even if an earlier one failed.
     pub(crate) fn run(&self, tests: &mut Tests) -> Result<()> {
         let mut failures = Vec::new();
-        for executable in self.build()? {
+        for executable in build(self.select)? {
             if interrupt::seen() {
                 bail!("interrupted");
             }
@@ -97,22 +123,6 @@ impl Suite<'_> {
         tests.suites += 1;
         ensure!(failures.is_empty(), "failed: {}", failures.join(", "));
         Ok(())
-    }
-
-    fn build(&self) -> Result<Vec<Executable>> {
-        let mut cargo = workspace::cargo();
-        cargo.args(["test", "--no-run"]).args(self.select);
-        cargo.arg("--message-format=json-render-diagnostics");
-        process::echo(&cargo);
-        let output = cargo.stderr(Stdio::inherit()).output()?;
-        ensure!(
-            output.status.success(),
-            "cargo test --no-run: {}",
-            output.status
-        );
-        let built = executables(&String::from_utf8(output.stdout)?)?;
-        ensure!(!built.is_empty(), "cargo built no tests");
-        Ok(built)
     }
 
     fn execute(&self, executable: &Executable, outcomes: &mut Outcomes) -> Result<()> {

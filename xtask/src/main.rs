@@ -29,6 +29,7 @@ mod scale;
 mod steps;
 mod test;
 mod version;
+mod vm;
 mod workspace;
 
 /// Builds, installs, checks and shows beeline.
@@ -61,6 +62,12 @@ enum Verb {
     Scale(scale::Args),
     /// Run the tests: every tier, or those selected
     Test(test::Args),
+    /// Run tests on Debian's kernels, in virtual machines
+    ///
+    /// Each kernel is got once, from the mirror of Debian that this machine uses or from Debian's own, into target/vm;
+    /// nothing of the machine's changes but QEMU, which is installed if it is missing. Where KVM does not work, the
+    /// machine is emulated, which takes many times as long. What it says is in target/vm/<KERNEL>/console.log.
+    Vm(vm::Args),
     /// Run what CI runs: lint, test, then a short demo
     Ci,
 }
@@ -87,6 +94,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench(args) => bench::run(&args),
         Verb::Scale(args) => scale::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
         Verb::Ci => ci::run(),
     }
 }

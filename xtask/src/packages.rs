@@ -146,6 +146,35 @@ pub(crate) const KUBERNETES: &[Requirement] = &[
     },
 ];
 
+/// What kernels boot in, with what they boot from.
+pub(crate) const VM: &[Requirement] = &[
+    Requirement {
+        package: "qemu-system-x86",
+        program: "qemu-system-x86_64",
+        folders: &[],
+    },
+    Requirement {
+        package: "busybox-static",
+        program: "busybox",
+        folders: &[],
+    },
+    Requirement {
+        package: "kmod",
+        program: "depmod",
+        folders: SBIN,
+    },
+    Requirement {
+        package: "xz-utils",
+        program: "xz",
+        folders: &[],
+    },
+    Requirement {
+        package: "binutils",
+        program: "strip",
+        folders: &[],
+    },
+];
+
 const PROTOC: Requirement = Requirement {
     package: "protobuf-compiler",
     program: "protoc",

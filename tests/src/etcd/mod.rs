@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::wait;
 use crate::{
     exec,
     netns::{Ipv6, Namespace},
@@ -236,7 +237,7 @@ impl Cluster {
 
     /// The member that leads, waiting until there is one that all living members follow.
     pub fn leader(&self) -> usize {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = wait::deadline(PATIENCE);
         loop {
             match self.find_leader() {
                 Ok(leader) => return leader,

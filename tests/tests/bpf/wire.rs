@@ -26,6 +26,7 @@ use crate::{
     lab::{Lab, interface, lab, program},
     sandbox::{OVERLAY_NAME, VXLAN_PORT, ip, peer_of},
 };
+use beeline_tests::wait;
 
 /// A hook with its program attached, and the other end of its veth.
 struct Wire<'a> {
@@ -87,7 +88,7 @@ impl Wire<'_> {
         count.packets += 1;
         count.bytes += bytes as u64;
         // The receiving side runs when the kernel finds the time.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = wait::deadline(Duration::from_secs(5));
         while self.lab.counts() == before && Instant::now() < deadline {
             sleep(Duration::from_micros(50));
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use aya::programs::TcAttachType;
 use beeline::datapath::Datapath;
 use beeline_tests::config::NETWORK;
-use beeline_tests::foreign::{Act, Foreign, Order};
+use beeline_tests::foreign::{Act, Foreign};
 use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
@@ -287,7 +287,7 @@ fn programs_of_a_killed_monitor_and_of_another_build_are_told() {
         .join("to_uplink");
     fs::remove_file(&pin).expect("unpin");
     let ingress = TcAttachType::Ingress;
-    let _foreign = Foreign::tcx(pair.a.netns(), "lo", ingress, Order::Last, Act::Next, &pin);
+    let _foreign = Foreign::classic(pair.a.netns(), "lo", ingress, 0, Act::Next, &pin);
     let report = Report::of(&pair.a);
     let mut others = report.findings.iter().map(|finding| &finding.message);
     assert!(others.any(|said| said.contains("to_uplink were loaded by another build")));

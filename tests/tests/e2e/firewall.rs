@@ -7,6 +7,7 @@ use beeline_tests::bench::kube_proxy;
 use beeline_tests::datapath::{TO_PEER, TO_POD, growth};
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
+use beeline_tests::wait;
 use beeline_tests::{cli, exec, slowpath};
 
 use crate::fixture::{fast_node, one_node, two_nodes};
@@ -37,7 +38,7 @@ fn is_fast(node: &Arc<Node>, client: &Pod, server: &Pod) -> bool {
 
 #[track_caller]
 fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadline = wait::deadline(Duration::from_secs(8));
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(50));

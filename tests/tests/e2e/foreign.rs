@@ -10,8 +10,11 @@ use beeline_tests::cli;
 use beeline_tests::exec;
 use beeline_tests::foreign::{Act, Foreign, Order, tcx_programs};
 use beeline_tests::icmp::{self, Echo};
+use beeline_tests::kernel::{NO_TCX, has_tcx};
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
+use beeline_tests::skip::skip;
+use beeline_tests::wait;
 use beeline_tests::wire::Wire;
 
 use crate::fixture::{fast_node, fast_pair};
@@ -56,6 +59,9 @@ fn unanswered(from: &Pod, to: &Pod) -> bool {
 
 #[test]
 fn tcx_programs_before_ours_see_everything_and_those_behind_what_ours_passes() {
+    if !has_tcx() {
+        return skip(NO_TCX);
+    }
     let (_topology, [a, b]) = fast_pair();
     let (client, near, far) = (a.add_pod("client"), a.add_pod("near"), b.add_pod("far"));
     client.ping(near.ip(), 1).assert_received();
@@ -101,6 +107,9 @@ fn tcx_programs_before_ours_see_everything_and_those_behind_what_ours_passes() {
 
 #[test]
 fn tcx_programs_of_others_stay_and_work_when_ours_are_swapped_and_go() {
+    if !has_tcx() {
+        return skip(NO_TCX);
+    }
     let (_topology, [a, b]) = fast_pair();
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     let veth = host_veth(&client);
@@ -116,7 +125,7 @@ fn tcx_programs_of_others_stay_and_work_when_ours_are_swapped_and_go() {
     let assert_there = |ours: usize| {
         for ((interface, direction), foreign) in places.iter().zip(&foreign) {
             // The kernel detaches from a work queue.
-            let deadline = Instant::now() + Duration::from_secs(5);
+            let deadline = wait::deadline(Duration::from_secs(5));
             let mut there = attached(&a, interface, *direction);
             while there.len() != 2 + ours && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
@@ -154,6 +163,9 @@ fn tcx_programs_of_others_stay_and_work_when_ours_are_swapped_and_go() {
 
 #[test]
 fn a_program_that_decides_before_ours_is_obeyed() {
+    if !has_tcx() {
+        return skip(NO_TCX);
+    }
     let (_topology, node) = fast_node();
     let (client, server) = (node.add_pod("client"), node.add_pod("server"));
     client.ping(server.ip(), 1).assert_received();
@@ -164,7 +176,7 @@ fn a_program_that_decides_before_ours_is_obeyed() {
     let id = drops.id();
     drop(drops);
     // The kernel detaches from a work queue.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = wait::deadline(Duration::from_secs(5));
     while attached(&node, &veth, Ingress).contains(&id) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -203,6 +215,9 @@ fn a_program_that_decides_before_ours_is_obeyed() {
 
 #[test]
 fn what_others_let_pass_at_egress_is_still_remembered_and_unmarked() {
+    if !has_tcx() {
+        return skip(NO_TCX);
+    }
     let (_topology, [a, b]) = fast_pair();
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     client.ping(far.ip(), 1).assert_received();

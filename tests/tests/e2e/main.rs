@@ -26,6 +26,7 @@ mod ipam_dhcp;
 mod ipam_shared;
 mod isolation;
 mod joining;
+mod kernel;
 mod lifecycle;
 mod macspoof;
 mod masquerade;

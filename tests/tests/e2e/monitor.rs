@@ -13,6 +13,7 @@ use beeline_tests::plan::Families;
 use beeline_tests::pod::Pod;
 use beeline_tests::snapshot::Snapshot;
 use beeline_tests::traffic::{connect, listen, tcp_echo};
+use beeline_tests::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -68,7 +69,7 @@ impl Monitor {
     /// Waits until it ends by itself.
     #[track_caller]
     fn wait(mut self) -> Ended {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = wait::deadline(TIMEOUT);
         while self.child.try_wait().expect("wait").is_none() {
             assert!(Instant::now() < deadline, "the monitor goes on");
             std::thread::sleep(Duration::from_millis(10));
@@ -279,7 +280,7 @@ fn a_monitor_breaks_no_connection_sees_new_pods_and_leaves_nothing() {
     assert!(is_covered(&a));
     exchange();
     let new = a.add_pod("new");
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = wait::deadline(TIMEOUT);
     // Programs of new pods are swapped from time to time.
     while !is_covered(&a) {
         assert!(Instant::now() < deadline, "the new pod is not seen");
@@ -332,7 +333,7 @@ fn a_second_monitor_is_refused_and_the_first_goes_on_when_programs_are_loaded_an
     let mut load = beeline(&node, "load");
     exec::stdout(load.arg("--conf-dir").arg(node.conf_dir())).expect("load");
     assert!(is_put_back(&node));
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = wait::deadline(TIMEOUT);
     while !is_covered(&node) {
         assert!(Instant::now() < deadline, "the new programs tell nothing");
         std::thread::sleep(Duration::from_millis(50));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use beeline_tests::datapath::{TO_POD, growth};
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
+use beeline_tests::wait;
 use beeline_tests::{exec, iperf};
 use serde_json::json;
 
@@ -43,7 +44,7 @@ fn status_of(node: &Node, pod: &Pod) -> String {
 
 /// Waits until the pod is on the slow path, as the process that sees to it runs beside the chain.
 fn wait_for_slow(node: &Node, pod: &Pod) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = wait::deadline(Duration::from_secs(5));
     while !status_of(node, pod).contains("slow") {
         assert!(Instant::now() < deadline, "{}", status_of(node, pod));
         std::thread::sleep(Duration::from_millis(20));
@@ -102,7 +103,7 @@ fn a_pod_is_fast_again_when_nothing_shapes_it_any_more() {
     wait_for_slow(&node, &server);
     client.ping(server.ip(), 1).assert_received();
     tc(&node, &format!("qdisc del dev {host_veth} root"));
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = wait::deadline(Duration::from_secs(5));
     while status_of(&node, &server).contains("slow") {
         assert!(Instant::now() < deadline, "{}", status_of(&node, &server));
         std::thread::sleep(Duration::from_millis(20));

@@ -10,6 +10,7 @@ use beeline_tests::cli;
 use beeline_tests::node::{BRIDGE, Node};
 use beeline_tests::pod::Pod;
 use beeline_tests::traffic::tcp_echo;
+use beeline_tests::wait;
 use beeline_tests::wire::Wire;
 use serde_json::json;
 
@@ -204,7 +205,7 @@ fn dropped(node: &Node) -> u64 {
 /// Waits until the program has counted so many.
 #[track_caller]
 fn assert_drops(node: &Node, expected: u64, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = wait::deadline(Duration::from_secs(5));
     while dropped(node) < expected && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }

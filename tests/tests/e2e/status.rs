@@ -3,6 +3,7 @@
 use beeline::node::cluster::Cluster;
 use beeline_tests::cluster;
 use beeline_tests::exec;
+use beeline_tests::kernel::has_tcx;
 use beeline_tests::node::Node;
 use beeline_tests::plan::Families;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
     let (client, far) = (a.add_pod("client"), b.add_pod("far"));
     client.ping(far.ip(), 3).assert_received();
 
+    let by = if has_tcx() { "tcx" } else { "clsact" };
     let json: Value = serde_json::from_str(&status(&a, &["--output", "json"])).expect("JSON");
     let network = &json["networks"][0];
     let pod = &network["pods"][0];
@@ -39,7 +41,7 @@ fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
         .find(|program| program["name"] == "from_pod");
     let from_pod = from_pod.expect("from_pod");
     assert_eq!(from_pod["attached"][0]["interface"], pod["host_veth"]);
-    assert_eq!(from_pod["attached"][0]["by"], "tcx");
+    assert_eq!(from_pod["attached"][0]["by"], by);
     assert_eq!(from_pod["attached"][0]["id"], from_pod["id"]);
     let maps = pinned["maps"].as_array().expect("maps");
     let held = |name: &str| {
@@ -54,7 +56,7 @@ fn status_shows_programs_maps_peers_and_what_each_pod_sent() {
     for part in [
         "datapath ebpf  pods 1  peers 1",
         "  prog  from_pod ",
-        "eth0 (tcx)",
+        &format!("eth0 ({by})"),
         "  map   PODS                 1 of 16384",
         "  count from_pod/to_peer ",
     ] {

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::agent::process as agent;
 use crate::fixture::{configure, fast_nodes, fast_pair};
 use beeline_tests::plan::Families;
+use beeline_tests::wait;
 
 fn bin_dir(node: &Node) -> PathBuf {
     node.directory().join("opt-cni-bin")
@@ -65,7 +66,7 @@ pub(crate) fn forward(node: &Node) {
 
 /// What `watch` holds until it sees that the network is gone.
 fn wait_until_unchanged(before: &Snapshot, node: &Node) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = wait::deadline(Duration::from_secs(5));
     while Instant::now() < deadline && !before.diff(&Snapshot::of(node)).is_empty() {
         std::thread::sleep(Duration::from_millis(50));
     }

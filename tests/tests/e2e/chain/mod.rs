@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
+use beeline_tests::wait;
 use serde_json::{Value, json};
 
 /// How `tuning` is chained; `settings` are its own.
@@ -22,7 +23,7 @@ fn tuning(node: &Node, mut settings: Value) -> Value {
 /// Waits until something holds, as what sees to it runs beside the chain.
 #[track_caller]
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadline = wait::deadline(Duration::from_secs(8));
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(20));

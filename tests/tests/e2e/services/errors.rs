@@ -13,7 +13,7 @@ use beeline_tests::pod::Pod;
 use beeline_tests::services::{Protocol, cluster_ip, translate_all};
 use beeline_tests::sockopt::path_mtu;
 use beeline_tests::topology::{Topology, TopologySpec};
-use beeline_tests::traffic::{TIMEOUT, any, tcp_pair, transfer, udp_socket};
+use beeline_tests::traffic::{any, tcp_pair, timeout, transfer, udp_socket};
 
 use super::{Services, combinations};
 use crate::fixture::{build, nodes_with, spec};
@@ -28,10 +28,10 @@ fn pods() -> (Topology, [Arc<Node>; 2], [Pod; 3]) {
 /// Asks where nobody answers; returns how that ended.
 fn ask(client: &Namespace, protocol: Protocol, to: SocketAddr) -> io::Result<()> {
     client.within(|| match protocol {
-        Protocol::Tcp => TcpStream::connect_timeout(&to, TIMEOUT).map(drop),
+        Protocol::Tcp => TcpStream::connect_timeout(&to, timeout()).map(drop),
         Protocol::Udp => {
             let socket = UdpSocket::bind((any(to.ip()), 0))?;
-            socket.set_read_timeout(Some(TIMEOUT))?;
+            socket.set_read_timeout(Some(timeout()))?;
             socket.connect(to)?;
             socket.send(b"hello")?;
             socket.recv(&mut [0; 8]).map(drop)

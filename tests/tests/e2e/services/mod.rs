@@ -20,7 +20,7 @@ use beeline_tests::plan::{Families, Family, family};
 use beeline_tests::pod::Pod;
 use beeline_tests::services::{Policy, Protocol, Service, cluster_ip, install};
 use beeline_tests::slowpath::Proof;
-use beeline_tests::traffic::{ROUNDS, TIMEOUT, tcp_echo_by, udp_echo_by};
+use beeline_tests::traffic::{ROUNDS, tcp_echo_by, timeout, udp_echo_by};
 
 use crate::fixture::is_fast;
 
@@ -44,7 +44,7 @@ impl Server {
             Protocol::Tcp => TcpListener::bind(at).map(Self::Tcp),
             Protocol::Udp => UdpSocket::bind(at).map(Self::Udp),
         };
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + timeout();
         let server = loop {
             match namespace.within(bind) {
                 // A child of another test may have a former server's socket until it executes its program.
@@ -56,7 +56,7 @@ impl Server {
         };
         let server = server.unwrap_or_else(|e| panic!("{} {at}: {e}", namespace.name()));
         if let Self::Udp(socket) = &server {
-            socket.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+            socket.set_read_timeout(Some(timeout())).expect("timeout");
         }
         server
     }
