@@ -30,9 +30,9 @@ pub(super) fn list(object: &Value) -> Result<Vec<Value>> {
 /// Reads what `nft -j` lists.
 pub(crate) fn objects(listed: &[u8]) -> Result<Vec<Value>> {
     let mut listed: Value = serde_json::from_slice(listed).context("nft: decode list")?;
-    match listed["nftables"].take() {
-        Value::Array(objects) => Ok(objects),
-        other => bail!("nft: decode list: no array but {other}"),
+    match listed.get_mut("nftables").map(Value::take) {
+        Some(Value::Array(objects)) => Ok(objects),
+        _ => bail!("nft: decode list: no array \"nftables\" in {listed}"),
     }
 }
 
@@ -86,6 +86,15 @@ pub(super) fn program(name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_is_no_object_is_an_error() {
+        for listed in ["\"nftables\"", "[]", "{}", "{\"nftables\": 1}"] {
+            let error = objects(listed.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("nft: decode list: no array"), "{error}");
+        }
+        assert_eq!(objects(b"{\"nftables\": [1]}").unwrap(), [1]);
+    }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
