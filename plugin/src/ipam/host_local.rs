@@ -107,8 +107,8 @@ pub fn gc(
     let released = store
         .lock(None)?
         .retain(|owner| keep.iter().any(|id| owner.is(id) || owner.is_legacy(id)))?;
-    if let Some(store) = open()?.filter(|_| !released.is_empty()) {
-        // Makes the index anew.
+    if let Some(store) = open()? {
+        // Makes the index anew, unless it says what the files do: an earlier one may not have come so far.
         store.lock(Some(index))?;
     }
     Ok(released)

@@ -26,16 +26,6 @@ pub(super) const EXEMPTIONS: &[Exemption] = &[
         seen_in: "a_route_through_nowhere",
     },
     Exemption {
-        name: "the node forwards before its bridge has an address, and goes on if that conflicts: others may rely on it",
-        covers: |case, difference| {
-            case.fails
-                && of(difference, "node sysctl")
-                && has(difference, "forward")
-                && became(difference, "0", "1")
-        },
-        seen_in: "an_address_that_conflicts",
-    },
-    Exemption {
         name: "BL: CHECK succeeds for layer 2, for which the reference's always fails",
         covers: |case, difference| {
             case.name == "a_network_of_layer_2"

@@ -4,10 +4,7 @@ use beeline_tests::inject::{Fault, Injection};
 use beeline_tests::soak;
 
 use super::lab::{Kind, Lab};
-use super::walk::{Cleaner, Walk};
-
-/// Where it is noted who has which addresses, beside the addresses' own files.
-const INDEX: &str = "/ipam/";
+use super::walk::{Cleaner, INDEX, Walk};
 
 /// Of a DEL that goes wrong another one, or a GC, does the rest; one that reports success has done all of it.
 pub(super) fn goes_wrong(lab: &Lab, fault: Fault, stride: usize) {

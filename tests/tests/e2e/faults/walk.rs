@@ -6,6 +6,9 @@ use beeline_tests::snapshot::Snapshot;
 
 use super::lab::Lab;
 
+/// Where it is noted who has which addresses, beside the addresses' own files.
+pub(super) const INDEX: &str = "/ipam/";
+
 /// So many steps are more than a few that a verb happens to be able to do without.
 const MANY: usize = 20;
 
