@@ -178,44 +178,58 @@ fn fill<K: aya::Pod, V: aya::Pod>(node: &Node, name: &str, value: V, key: impl F
     assert!(full, "{name} holds more than is asked of it");
 }
 
+/// Fills the map of pods, or that of their ports.
+fn fill_map(node: &Node, map: &str) {
+    let (ifindex, mac) = (1 << 20, Mac([2; 6]));
+    if map == names::PODS {
+        let pod = beeline_common::Pod {
+            ifindex,
+            flags: 0,
+            mac,
+            gateway: mac,
+        };
+        let address = |number: u32| Address::from_v4((0x0b00_0000 + number).to_be_bytes());
+        fill(node, map, pod, address);
+    } else {
+        let port = Port { mac, reserved: 0 };
+        fill(node, map, port, |number| ifindex + number);
+    }
+}
+
 #[test]
 fn pods_that_no_map_has_room_for_take_the_slow_path_and_say_so() {
-    for (map, left) in [(names::PODS, "PODS"), (names::PORTS, "PORTS")] {
+    for map in [names::PODS, names::PORTS] {
         let (_topology, node) = one_node();
         let first = node.add_pod("first");
+        fill_map(&node, map);
         let before = Snapshot::of(&node);
-        let (ifindex, mac) = (1 << 20, Mac([2; 6]));
-        if map == names::PODS {
-            let pod = beeline_common::Pod {
-                ifindex,
-                flags: 0,
-                mac,
-                gateway: mac,
-            };
-            let address = |number: u32| Address::from_v4((0x0b00_0000 + number).to_be_bytes());
-            fill(&node, map, pod, address);
-        } else {
-            let port = Port { mac, reserved: 0 };
-            fill(&node, map, port, |number| ifindex + number);
-        }
         let second = node.add_pod("second");
         let (_, why) = cli::path(&node, &second).expect("status");
         let why = why.expect("a reason");
-        assert!(why.contains(left), "{map}: {why}");
+        assert!(why.contains(map), "{map}: {why}");
         first.ping(second.ip(), 2).assert_received();
         second.check().expect("executed").expect_success();
         let counters = node.counters().expect("counters");
         assert_eq!(counters["from_pod/to_pod"], 0, "{map}: one way is no way");
         second.delete().expect("DEL");
         before.assert_unchanged(&node);
+    }
+}
 
+#[test]
+fn mode_ebpf_refuses_pods_that_no_map_has_room_for_without_a_trace() {
+    for map in [names::PODS, names::PORTS] {
+        let (_topology, node) = one_node();
         let config = node.config().mode("ebpf");
+        config.install().expect("install");
+        let _first = node.add_pod("first");
+        fill_map(&node, map);
         let (_namespace, attachment) = sandbox(&node);
         let before = Snapshot::of(&node);
         let config = config.stdin().to_string();
         let outcome = node.runtime().call("ADD", &attachment, config.as_bytes());
         let message = outcome.expect("executed").expect_error(&[999]);
-        assert!(message.contains(left), "{message}");
+        assert!(message.contains(map), "{message}");
         before.assert_unchanged(&node);
     }
 }
