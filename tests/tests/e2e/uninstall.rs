@@ -126,6 +126,7 @@ fn a_node_with_an_overlay_and_both_families_is_as_it_was_before_beeline() {
 #[test]
 fn pods_that_still_run_go_on_by_the_bridge_and_can_be_deleted_and_what_stays_is_told() {
     let (_topology, [a, b]) = fast_pair();
+    forward(&a);
     let before = Snapshot::of(&a);
     install(&a);
     keep_template(&a);
