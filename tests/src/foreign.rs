@@ -12,6 +12,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact};
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
 use aya::sys::{Stats, enable_stats};
 use nix::libc;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::kernel;
 use crate::netns::Namespace;
@@ -187,6 +188,8 @@ fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
         license: c"GPL".as_ptr() as u64,
         log: [0; 2],
     };
+    // Before Linux 5.11 programs count as locked memory; if that may not be raised, loading says so.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let loaded = bpf(BPF_PROG_LOAD, &attributes)?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(loaded) })

@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     programs::{
-        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType,
         links::{FdLink, Link as _, PinnedLink},
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
     },
@@ -54,7 +54,7 @@ pub(super) const TCX: (u8, u8, u16) = (6, 6, 0);
 
 impl AttachBy {
     /// Whether this kernel is to attach by tcx.
-    fn is_tcx(self) -> bool {
+    pub(crate) fn is_tcx(self) -> bool {
         let (major, minor, patch) = TCX;
         match self {
             Self::Auto => KernelVersion::current()
@@ -190,7 +190,15 @@ fn attach_filter(
         handle: FILTER_HANDLE.into(),
         classid: None,
     });
-    let id = program.attach_with_options(&name, direction(hook), options)?;
+    let id = match program.attach_with_options(&name, direction(hook), options) {
+        // Of ours, whose pins somebody removed; another network's has some.
+        Err(ProgramError::TcError(error))
+            if already_there(&error) && !is_of_another(pins, hook, ifindex) =>
+        {
+            program.attach_to_link(filter_link(&name, hook)?)?
+        }
+        attached => attached?,
+    };
     // The filter stays when this process ends.
     std::mem::forget(program.take_link(id)?);
     program
@@ -272,6 +280,12 @@ pub(super) fn interface(ifindex: u32) -> Result<String> {
         Ok(name) => Ok(name),
         Err(error) => bail!("interface {ifindex}: its name is no UTF-8: {error}"),
     }
+}
+
+/// Whether the program of `hook` of another network is a filter of an interface.
+fn is_of_another(pins: &Pins, hook: Hook, ifindex: u32) -> bool {
+    pins.others()
+        .any(|other| other.filter(hook, ifindex).exists())
 }
 
 fn already_there(error: &TcError) -> bool {

@@ -36,6 +36,16 @@ impl Pins {
         }
     }
 
+    /// Those of the other networks that are pinned on the same file system.
+    pub(super) fn others(&self) -> impl Iterator<Item = Self> {
+        let all = self.root.parent().map(fs::read_dir);
+        let roots = all.into_iter().flatten().flatten().flatten();
+        let others = roots.map(|entry| entry.path());
+        others
+            .filter(|root| *root != self.root)
+            .map(|root| Self { root })
+    }
+
     /// Everything of this network.
     pub fn root(&self) -> &Path {
         &self.root

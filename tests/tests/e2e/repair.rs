@@ -16,7 +16,7 @@ use beeline_tests::snapshot::Snapshot;
 use beeline_tests::topology::OUTSIDE;
 use serde_json::json;
 
-use crate::fixture::{fast_nodes, one_node, two_nodes};
+use crate::fixture::{configure, fast_nodes, one_node, two_nodes};
 use crate::refusals::sandbox;
 
 fn run(node: &Node, arguments: &[&str]) {
@@ -71,6 +71,21 @@ fn the_datapath_is_loaded_again_after_its_pins_were_removed() {
     for counter in ["from_pod/to_pod", "from_pod/to_peer", "from_uplink/to_pod"] {
         assert!(counters[counter] >= 2, "{counter}: {counters:?}");
     }
+}
+
+#[test]
+fn filters_whose_pins_were_removed_are_exchanged() {
+    let (_topology, [node, other]) = two_nodes();
+    configure(&node, |plugin| {
+        plugin["datapath"]["attach"] = json!("clsact")
+    });
+    let (first, far) = (node.add_pod("first"), other.add_pod("far"));
+    fs::remove_dir_all(node.bpffs_dir()).expect("remove pins");
+    let second = node.add_pod("second");
+    assert_eq!(second.add_stderr(), "");
+    assert_eq!(fast(&node, &second, &first), ["from_pod/to_pod"]);
+    let there = ["from_pod/to_peer", "from_uplink/to_pod"];
+    assert_eq!(fast(&node, &second, &far), there);
 }
 
 #[test]

@@ -20,6 +20,8 @@ mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=524288 share "$sha
 mkdir -p /run/netns
 hostname guest
 ip link set lo up
+# As every node of a cluster with kube-proxy has it.
+modprobe br_netfilter
 
 # Runs the tests of an executable: its name, its folder, the program and its arguments.
 suite() {

@@ -30,7 +30,7 @@ const OF_KERNELS: &[&str] = &[
 const THREADS: &str = "--test-threads=3";
 
 /// Tests that need what a machine has not: these are built apart, or run a container runtime.
-const ELSEWHERE: &[&str] = &["faults::", "soak_", "measuring::"];
+const ELSEWHERE: &[&str] = &["faults::", "soak_", "measuring::", "hardship::"];
 
 /// Those that depend on the kernel. A filter is part of a name, which the agent's modules have as well.
 pub(super) fn of_kernels() -> Vec<String> {

@@ -15,26 +15,55 @@ use crate::{
     datapath::{Datapath, config::AttachBy},
     ipam::AttachmentId,
     net::{Netlink, tc},
-    node::{Attachment, Bridge, Store, bridge, fastpath, macs},
+    node::{Attachment, Bridge, Record, Store, bridge, fastpath, macs},
 };
 
-/// So long no pod shall have come: ADDs are not to wait for those before them.
-const QUIET: Duration = Duration::from_millis(30);
+/// When pods that came join.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// So long no pod shall have come: ADDs are not to wait for those before them.
+    quiet: Duration,
+    /// So long a pod waits at most for that.
+    patience: Duration,
+}
 
-/// So long a pod waits at most for that.
-const PATIENCE: Duration = Duration::from_secs(1);
+const BY_TCX: Pace = Pace {
+    quiet: Duration::from_millis(30),
+    patience: Duration::from_secs(1),
+};
+
+/// The reference `bandwidth` plugin, later in the chain, fails where a host veth has a clsact qdisc; beside the one that it
+/// makes itself our filters do well.
+const BY_CLSACT: Pace = Pace {
+    quiet: Duration::from_secs(1),
+    patience: Duration::from_secs(5),
+};
 
 /// So many pods go together: nobody can set the node up anew meanwhile.
 const TOGETHER: usize = 8;
 
 /// When pods that came are due.
-#[derive(Default)]
 pub(super) struct Due {
+    pace: Pace,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Due {
+    /// None has come yet.
+    pub(super) fn new(store: &Store) -> Self {
+        let by_tcx = |record: Record| record.plan.datapath.attach.is_tcx();
+        let pace = match store.record().is_none_or(by_tcx) {
+            true => BY_TCX,
+            false => BY_CLSACT,
+        };
+        Self {
+            pace,
+            first: None,
+            last: None,
+        }
+    }
+
     /// A pod has come.
     pub(super) fn put_off(&mut self) {
         let now = Instant::now();
@@ -46,7 +75,8 @@ impl Due {
     pub(super) async fn wait(&self) {
         match self.first.zip(self.last) {
             Some((first, last)) => {
-                tokio::time::sleep_until((last + QUIET).min(first + PATIENCE)).await;
+                let Pace { quiet, patience } = self.pace;
+                tokio::time::sleep_until((last + quiet).min(first + patience)).await;
             }
             None => std::future::pending().await,
         }

@@ -103,7 +103,7 @@ async fn serve(
     // Rules may have come between the set-up and this.
     log(firewall::reconsider(netlink, store).await);
     let mut rules = Rules::default();
-    let mut due = Due::default();
+    let mut due = Due::new(store);
     due.put_off();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,7 +124,7 @@ async fn serve(
                 due.put_off();
             }
             () = due.wait() => {
-                due = Due::default();
+                due = Due::new(store);
                 match join::take_on(netlink, store, &pods.new).await {
                     Ok(()) => pods.new.clear(),
                     error => log(error),
