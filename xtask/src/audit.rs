@@ -1,13 +1,12 @@
 //! `audit`: dependencies' licences and sources, and what RustSec knows against them, by cargo-deny.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::packages;
-use crate::process::{self, say};
+use crate::process;
 use crate::steps::Steps;
+use crate::tools;
 use crate::workspace;
 
 /// The release that we install.
@@ -22,10 +21,8 @@ pub(crate) struct Args {
 
 /// Runs every check, even if an earlier one failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let program = match packages::find("cargo-deny", &[]) {
-        Some(program) => program,
-        None => own()?,
-    };
+    // It runs for a second: optimising it would take minutes.
+    let program = tools::get("cargo-deny", RELEASE, &["--debug"])?;
     let deny = |arguments: &[&str]| {
         let mut command = Command::new(&program);
         process::run(command.current_dir(workspace::root()).args(arguments))
@@ -45,22 +42,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }),
     }
     steps.finish()
-}
-
-/// Our own cargo-deny, installed if need be.
-fn own() -> Result<PathBuf> {
-    let root = workspace::target().join("tools");
-    let program = root.join("bin/cargo-deny");
-    if !program.is_file() {
-        say(&format!(
-            "installing cargo-deny {RELEASE} into target/tools"
-        ));
-        let mut cargo = workspace::cargo();
-        // It runs for a second: optimising it would take minutes.
-        cargo.args(["install", "cargo-deny", "--locked", "--debug", "--version"]);
-        // Nothing of it is of use to our own builds.
-        cargo.env_remove("CARGO_TARGET_DIR");
-        process::run(cargo.arg(RELEASE).arg("--root").arg(root))?;
-    }
-    Ok(program)
 }

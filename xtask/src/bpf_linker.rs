@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::packages;
 use crate::process::{self, say};
+use crate::tools;
 use crate::version::Version;
-use crate::workspace;
 
 /// The oldest release that writes the BTF we need.
 const OLDEST: Version = Version {
@@ -68,11 +68,7 @@ pub(crate) fn install(llvm: u32) -> Result<Linker> {
 }
 
 fn own() -> PathBuf {
-    root().join("bin/bpf-linker")
-}
-
-fn root() -> PathBuf {
-    workspace::target().join("tools")
+    tools::own("bpf-linker")
 }
 
 impl Linker {
@@ -138,22 +134,9 @@ fn compile(llvm: u32) -> Result<()> {
         "installing bpf-linker {RELEASE} with LLVM {llvm} into target/tools"
     ));
     let feature = format!("llvm-{llvm}");
-    let mut cargo = workspace::cargo();
-    // In the workspace's target folder the intermediate files would stay; a temporary one is removed.
-    cargo
-        .env_remove("CARGO_TARGET_DIR")
-        .env("LLVM_PREFIX", prefix);
-    cargo.args([
-        "install",
-        "bpf-linker",
-        "--locked",
-        "--force",
-        "--version",
-        RELEASE,
-    ]);
-    cargo
-        .args(["--no-default-features", "--features", &feature, "--root"])
-        .arg(root());
+    let mut cargo = tools::install("bpf-linker", RELEASE);
+    cargo.env("LLVM_PREFIX", prefix);
+    cargo.args(["--force", "--no-default-features", "--features", &feature]);
     process::run(&mut cargo)
 }
 

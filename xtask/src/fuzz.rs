@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::interrupt;
 use crate::packages;
 use crate::process::{self, say};
+use crate::tools;
 use crate::workspace;
 
 /// The release of cargo-fuzz that we install.
@@ -93,7 +94,7 @@ fn targets() -> Result<Vec<String>> {
 
 fn build(extent: Extent) -> Result<()> {
     packages::require(&[packages::FUZZ])?;
-    let mut cargo_fuzz = Command::new(cargo_fuzz()?);
+    let mut cargo_fuzz = Command::new(tools::get("cargo-fuzz", RELEASE, &[])?);
     // It would say something else than the option.
     cargo_fuzz
         .current_dir(workspace::root())
@@ -102,33 +103,6 @@ fn build(extent: Extent) -> Result<()> {
     // cargo-fuzz's own choice is one, for speed: it would keep all cores but one idle.
     cargo_fuzz.args(["--codegen-units", "16", "--target-dir"]);
     process::run(cargo_fuzz.arg(target_folder()))
-}
-
-/// Finds cargo-fuzz, or installs it into `target/tools`.
-fn cargo_fuzz() -> Result<PathBuf> {
-    let root = workspace::target().join("tools");
-    let own = root.join("bin/cargo-fuzz");
-    if let Some(found) = packages::find("cargo-fuzz", &[]) {
-        return Ok(found);
-    }
-    if !own.is_file() {
-        say(&format!(
-            "installing cargo-fuzz {RELEASE} into target/tools"
-        ));
-        let mut cargo = workspace::cargo();
-        // In the workspace's target folder the intermediate files would stay; a temporary one is removed.
-        cargo.env_remove("CARGO_TARGET_DIR");
-        cargo.args([
-            "install",
-            "cargo-fuzz",
-            "--locked",
-            "--version",
-            RELEASE,
-            "--root",
-        ]);
-        process::run(cargo.arg(&root))?;
-    }
-    Ok(own)
 }
 
 fn fuzz(target: &str, extent: Extent) -> Result<()> {

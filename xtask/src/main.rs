@@ -28,6 +28,7 @@ mod process;
 mod scale;
 mod steps;
 mod test;
+mod tools;
 mod version;
 mod vm;
 mod workspace;
