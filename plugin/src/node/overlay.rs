@@ -67,12 +67,7 @@ pub(super) async fn ensure(
         // The node's address or its uplink's MTU is another one by now.
         netlink.delete(link.index).await?;
     }
-    let created = netlink.create_vxlan(&spec).await?;
-    let link = match netlink.link(&name).await {
-        Err(_) if created => netlink.link(&name).await,
-        found => found,
-    };
-    let link = link?.with_context(|| format!("overlay {name:?}: gone as soon as created"))?;
+    let (link, created) = netlink.create_vxlan(&spec).await?;
     Ok((Overlay { conf, link }, created))
 }
 

@@ -45,9 +45,10 @@ pub(super) fn read(conf: &IpamConf, attachments: &[Attachment]) -> Result<Facts>
         let used = reserved.iter().filter(|(ip, _)| set.allocates(*ip)).count();
         (set.to_string(), used as u128, set.capacity())
     });
+    let directory = conf.data_dir.join(&conf.network);
     Ok(Facts {
-        shortage: room::shortage(&conf.data_dir.join(&conf.network)),
-        directory: conf.data_dir.join(&conf.network),
+        shortage: room::shortage(&directory),
+        directory,
         sets: sets.collect(),
         reserved: reserved.len(),
         unknown: reserved

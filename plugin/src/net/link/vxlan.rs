@@ -42,10 +42,10 @@ pub struct Vxlan {
 }
 
 impl Netlink {
-    /// Creates a VXLAN device that is up and has no IPv6 address; returns false if it is there already.
+    /// Creates a VXLAN device that is up and has no IPv6 address; returns it, and false if it was there already.
     ///
     /// One of that name that is anything else is an error, as is another device that has the port.
-    pub async fn create_vxlan(&self, spec: &VxlanSpec<'_>) -> Result<bool> {
+    pub async fn create_vxlan(&self, spec: &VxlanSpec<'_>) -> Result<(Link, bool)> {
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         let created = self.request(RouteNetlinkMessage::NewLink(spec.message()), flags);
         let created = match created.await {
@@ -61,10 +61,10 @@ impl Netlink {
             // That it could not be deleted either would hide why.
             let _ = self.delete(link.index).await;
         }
-        settled.map(|()| created)
+        Ok((settled?, created))
     }
 
-    async fn settle_named(&self, spec: &VxlanSpec<'_>) -> Result<()> {
+    async fn settle_named(&self, spec: &VxlanSpec<'_>) -> Result<Link> {
         let Some(link) = self.link(spec.name).await? else {
             return Err(self.port_taken(spec, Errno::EEXIST).await);
         };
@@ -72,7 +72,9 @@ impl Netlink {
         if !differences.is_empty() {
             bail!("link {:?}: {}", spec.name, differences.join(", "));
         }
-        self.settle_vxlan(&link, spec).await
+        self.settle_vxlan(&link, spec).await?;
+        let link = self.link(spec.name).await?;
+        link.with_context(|| format!("link {:?}: gone as soon as created", spec.name))
     }
 
     /// Does what cannot be done in the message that creates it; again if it exists, as that may have been cut off.
@@ -189,7 +191,7 @@ mod netns_tests {
     #[test]
     fn a_device_is_born_as_described_and_left_alone_the_second_time() {
         testing::netlink(async |netlink| {
-            assert!(netlink.create_vxlan(&SPEC).await?);
+            assert!(netlink.create_vxlan(&SPEC).await?.1);
             let link = netlink.link("overlay").await?.context("overlay")?;
             assert_eq!((link.mac, link.mtu, link.up), (Some(SPEC.mac), 1450, true));
             let vxlan = Vxlan {
@@ -201,7 +203,7 @@ mod netns_tests {
             assert_eq!(link.vxlan, Some(vxlan));
             assert_eq!(sysctl::get("net/ipv6/conf/overlay/addr_gen_mode")?, "1");
             assert_eq!(netlink.addresses(link.index).await?, []);
-            assert!(!netlink.create_vxlan(&SPEC).await?);
+            assert!(!netlink.create_vxlan(&SPEC).await?.1);
             assert_eq!(netlink.link("overlay").await?, Some(link));
             Ok(())
         });
@@ -214,7 +216,7 @@ mod netns_tests {
             netlink.request(begun, NLM_F_CREATE).await?;
             let link = netlink.link("overlay").await?.context("overlay")?;
             assert!(!link.up);
-            assert!(!netlink.create_vxlan(&SPEC).await?);
+            assert!(!netlink.create_vxlan(&SPEC).await?.1);
             assert!(netlink.link_at(link.index).await?.context("overlay")?.up);
             assert_eq!(netlink.addresses(link.index).await?, []);
             Ok(())

@@ -69,7 +69,7 @@ async fn join(netlink: &Netlink, uplink: &str, this: usize, family: usize) -> Re
         mtu: MTU,
         port: PORT,
     };
-    assert!(netlink.create_vxlan(&spec).await?);
+    assert!(netlink.create_vxlan(&spec).await?.1);
     let index = netlink.link("overlay").await?.context("overlay")?.index;
     let tunnel = Tunnel {
         id: 7,
