@@ -1,15 +1,12 @@
 //! The fast path in a snapshot: what its maps say, and how many programs are at which hook.
 
-use anyhow::{Context, Result};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::Result;
 use aya::programs::{SchedClassifier, TcAttachType};
 use beeline::datapath::Datapath;
-use beeline_common::Port;
-use beeline_common::abi::names;
 
 use crate::config::NETWORK;
+use crate::datapath::known;
 use crate::node::Node;
-use crate::sweep;
 
 /// Entries of pods, of what they may send from, and of peers, without what a pod's change of path changes.
 pub(super) fn maps(node: &Node) -> Result<Vec<String>> {
@@ -24,16 +21,8 @@ pub(super) fn maps(node: &Node) -> Result<Vec<String>> {
     let peers = peers
         .into_iter()
         .map(|(cidr, peer)| format!("map peer {cidr} {:?} vni {}", peer.node, peer.vni));
-    let pin = sweep::walk(datapath.pins())
-        .into_iter()
-        .rfind(|pin| pin.ends_with(names::PORTS))
-        .context("map PORTS: not pinned")?;
-    let ports: HashMap<MapData, u32, [u8; size_of::<Port>()]> =
-        HashMap::try_from(Map::HashMap(MapData::from_pin(pin)?))?;
-    let ports = ports
-        .keys()
-        .map(|ifindex| Ok(format!("map port {}", ifindex?)));
-    let ports: Vec<String> = ports.collect::<Result<_>>()?;
+    let ports = known(node)?.ports.into_iter();
+    let ports = ports.map(|ifindex| format!("map port {ifindex}"));
     Ok(pods.chain(peers).chain(ports).collect())
 }
 
