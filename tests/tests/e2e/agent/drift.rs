@@ -38,6 +38,8 @@ fn assert_mended(
         ensure!(is_whole()?, "counted, but not whole");
         Ok(())
     });
+    // A round counts what it has found before it mends it, and would mend the next damage without counting it.
+    agent.wait_for_rounds(1);
 }
 
 fn mend_peers(agent: &Agent, node: &Node, peer: ipnetwork::IpNetwork) {

@@ -165,16 +165,22 @@ impl Agent {
         self.metric(REPAIRS, Some(kind))
     }
 
-    /// Waits until it has looked at its node a few times, and found all in place.
+    /// Waits until it has ended so many rounds more; the first of them may have begun already.
     #[track_caller]
-    pub(super) fn assert_without_drift(&self) {
+    pub(super) fn wait_for_rounds(&self, count: u32) {
         let rounds = || self.metric("beeline_reconciles_total", Some("ok"));
         let before = rounds().expect("metrics");
         self.wait("rounds", || {
             let now = rounds()?;
-            ensure!(now >= before + 3.0, "{now} after {before}");
+            ensure!(now >= before + f64::from(count), "{now} after {before}");
             Ok(())
         });
+    }
+
+    /// Waits until it has looked at its node a few times, and found all in place.
+    #[track_caller]
+    pub(super) fn assert_without_drift(&self) {
+        self.wait_for_rounds(3);
         let (_, text) = self.get("/metrics").expect("metrics");
         let repairs: Vec<_> = text
             .lines()
