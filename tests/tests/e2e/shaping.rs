@@ -11,7 +11,7 @@ use beeline_tests::wait;
 use beeline_tests::{exec, iperf};
 use serde_json::json;
 
-use crate::fixture::{one_node, two_nodes};
+use crate::fixture::{configure, one_node, two_nodes};
 
 /// Mbit/s that the plugin allows.
 const LIMIT: f64 = 20.0;
@@ -61,17 +61,31 @@ fn assert_limited(from: &Pod, to: &Pod) {
     assert!(rate > 0.2 * LIMIT, "{rate} Mbit/s, limited to {LIMIT}");
 }
 
+#[track_caller]
+fn assert_limited_on(node: &Arc<Node>) {
+    let plain = node.add_pod("plain");
+    shape(node);
+    let shaped = node.add_pod("shaped");
+    wait_for_slow(node, &shaped);
+    assert_limited(&plain, &shaped);
+    assert_limited(&shaped, &plain);
+    let line = status_of(node, &shaped);
+    assert!(line.contains("tbf") || line.contains("filter"), "{line}");
+}
+
 #[test]
 fn the_bandwidth_plugin_limits_both_directions_on_one_node() {
     let (_topology, node) = one_node();
-    let plain = node.add_pod("plain");
-    shape(&node);
-    let shaped = node.add_pod("shaped");
-    wait_for_slow(&node, &shaped);
-    assert_limited(&plain, &shaped);
-    assert_limited(&shaped, &plain);
-    let line = status_of(&node, &shaped);
-    assert!(line.contains("tbf") || line.contains("filter"), "{line}");
+    assert_limited_on(&node);
+}
+
+#[test]
+fn the_bandwidth_plugin_limits_both_directions_beside_classic_filters() {
+    let (_topology, node) = one_node();
+    configure(&node, |plugin| {
+        plugin["datapath"]["attach"] = json!("clsact")
+    });
+    assert_limited_on(&node);
 }
 
 #[test]

@@ -71,15 +71,25 @@ impl Due {
         self.last = Some(now);
     }
 
+    /// Some are to be taken once more, unless they are waited for already.
+    pub(super) fn again(&mut self) {
+        if self.first.is_none() {
+            self.put_off();
+        }
+    }
+
     /// Waits until they are due; forever if there are none.
     pub(super) async fn wait(&self) {
-        match self.first.zip(self.last) {
-            Some((first, last)) => {
-                let Pace { quiet, patience } = self.pace;
-                tokio::time::sleep_until((last + quiet).min(first + patience)).await;
-            }
+        match self.at() {
+            Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
+    }
+
+    fn at(&self) -> Option<Instant> {
+        let Pace { quiet, patience } = self.pace;
+        let (first, last) = self.first.zip(self.last)?;
+        Some((last + quiet).min(first + patience))
     }
 }
 
@@ -168,4 +178,40 @@ fn switch(store: &Store, datapath: &Datapath, bridge: &Bridge, pods: &[Attachmen
         store.save_attachment(&pod)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due() -> Due {
+        Due {
+            pace: BY_CLSACT,
+            first: None,
+            last: None,
+        }
+    }
+
+    #[test]
+    fn every_pod_that_comes_puts_them_off_until_they_have_waited_long_enough() {
+        let mut due = due();
+        assert_eq!(due.at(), None);
+        due.put_off();
+        let first = due.at().unwrap();
+        due.put_off();
+        assert!(due.at().unwrap() > first);
+        due.last = due.last.map(|last| last + BY_CLSACT.patience);
+        let patience = BY_CLSACT.patience - BY_CLSACT.quiet;
+        assert_eq!(due.at(), Some(first + patience));
+    }
+
+    #[test]
+    fn one_more_look_at_those_that_wait_puts_them_off_no_further() {
+        let mut due = due();
+        due.again();
+        let once = due.at();
+        assert!(once.is_some());
+        due.again();
+        assert_eq!(due.at(), once);
+    }
 }

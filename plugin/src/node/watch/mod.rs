@@ -132,8 +132,8 @@ async fn serve(
             }
             _ = tick.tick() => {
                 if !pods.new.is_empty() {
-                    // Unless they are due already, what failed is tried again.
-                    due.put_off();
+                    // What failed is tried again.
+                    due.again();
                 }
                 match rules.have_settled() {
                     Ok(true) => log(firewall::reconsider(netlink, store).await),
