@@ -1,5 +1,6 @@
 //! Traffic that goes on while something changes, and whether any of it failed.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -52,7 +53,8 @@ pub struct Tally {
     pub exchanges: usize,
     /// What failed; both kinds go on after a failure.
     pub failures: Vec<String>,
-    /// Resets that either pod's kernel sent, and connections that it gave up.
+    /// Connections that either pod's kernel gave up, and resets that it sent but for the answers to segments sent again:
+    /// of a connection that is closed on both sides the listener knows nothing.
     pub resets: u64,
 }
 
@@ -122,7 +124,7 @@ pub fn during_at<T: Send>(
     let resets = before
         .iter()
         .zip(&after)
-        .map(|(before, after)| after - before);
+        .map(|(before, after)| after.since(before));
     let with_resets = |(tally, resets)| Tally { resets, ..tally };
     Ok((
         changed,
@@ -244,19 +246,72 @@ fn long(
     })
 }
 
-/// What each pair's kernels count as resets sent and connections given up.
-fn resets<C: End, S: End>(pairs: &[(&C, &S)]) -> Result<Vec<u64>> {
-    let counted = |namespace: &Namespace| -> Result<u64> {
-        let text = namespace.within(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+/// What the kernels of two ends count of TCP (RFC 4022; `/proc/net/snmp`).
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    given_up: u64,
+    resets_sent: u64,
+    sent_again: u64,
+}
+
+impl Counted {
+    fn of(ends: [&Namespace; 2]) -> Result<Self> {
+        let mut counted = Self::default();
+        for end in ends {
+            let text = end.within(|| fs::read_to_string("/proc/thread-self/net/snmp"))?;
+            counted.add(&text)?;
+        }
+        Ok(counted)
+    }
+
+    fn add(&mut self, text: &str) -> Result<()> {
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
         let (names, values) = lines.next().zip(lines.next()).context("snmp: no TCP")?;
-        let wanted = ["AttemptFails", "EstabResets", "OutRsts"];
-        let of = names.split(' ').zip(values.split(' '));
-        let of = of.filter(|(name, _)| wanted.contains(name));
-        Ok(of.filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
-    };
-    let pair = |(client, server): &(&C, &S)| {
-        Ok(counted(client.namespace())? + counted(server.namespace())?)
-    };
+        for (name, value) in names.split(' ').zip(values.split(' ')) {
+            let count = match name {
+                "AttemptFails" | "EstabResets" => &mut self.given_up,
+                "OutRsts" => &mut self.resets_sent,
+                "RetransSegs" => &mut self.sent_again,
+                _ => continue,
+            };
+            *count += value.parse::<u64>().context(name.to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn since(&self, before: &Self) -> u64 {
+        let sent_again = self.sent_again - before.sent_again;
+        let unexplained = (self.resets_sent - before.resets_sent).saturating_sub(sent_again);
+        self.given_up - before.given_up + unexplained
+    }
+}
+
+fn resets<C: End, S: End>(pairs: &[(&C, &S)]) -> Result<Vec<Counted>> {
+    let pair = |(client, server): &(&C, &S)| Counted::of([client.namespace(), server.namespace()]);
     pairs.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(values: &str) -> Counted {
+        let mut counted = Counted::default();
+        let names = "Tcp: RtoMin AttemptFails EstabResets RetransSegs OutRsts";
+        let text = format!("Ip: Forwarding\nIp: 1\n{names}\nTcp: 200 {values}\n");
+        counted.add(&text).expect("counts");
+        counted
+    }
+
+    #[test]
+    fn a_reset_that_no_retransmission_explains_is_told() {
+        let before = counted("1 1 5 2");
+        let resets = |values| counted(values).since(&before);
+        assert_eq!(resets("1 1 5 2"), 0);
+        assert_eq!(resets("1 1 6 3"), 0);
+        assert_eq!(resets("1 1 5 3"), 1);
+        assert_eq!(resets("2 1 9 2"), 1);
+        assert_eq!(resets("1 3 9 5"), 2);
+        assert!(Counted::default().add("Ip: 1").is_err());
+    }
 }
