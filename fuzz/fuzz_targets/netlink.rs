@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         4 => exchange(Asked::Tc, &datagram),
         5 => changes(&datagram),
         6 => nf_tables(&datagram),
-        _ => clsact(&datagram),
+        _ => exchange(Asked::Ipsec, &datagram),
     }
 });
 
@@ -150,18 +150,4 @@ fn nf_tables(datagram: &[u8]) {
         assert!(there.unwrap());
     }
     assert!(number.is_none() || datagram.len() >= HEADER + 12);
-}
-
-fn clsact(datagram: &[u8]) {
-    let said = datagram
-        .get(4..6)
-        .map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
-    let code = datagram.get(HEADER..).and_then(code);
-    let expected = match (said, code) {
-        (Some(44), _) => Ok(true),
-        (Some(DONE), _) | (Some(ERROR), Some(0)) => Ok(false),
-        (Some(ERROR), Some(code)) => Err(code),
-        _ => Err(-74),
-    };
-    assert_eq!(fuzzing::filter_on_clsact(datagram), expected);
 }

@@ -14,8 +14,9 @@ use crate::{
     datapath::{Sighting, tap},
     ipam::{Dns, Lease, delegate, resolv_conf},
     net::{
-        address, clsact, conntrack,
-        exchange::{Answers, messages},
+        address, conntrack,
+        exchange::{Answers, Raw, messages},
+        ipsec,
         link::{self, inside, traffic},
         neighbour,
         route::{Route, RouteTo},
@@ -53,6 +54,7 @@ pub enum Asked {
     Route,
     Conntrack,
     Tc,
+    Ipsec,
 }
 
 /// Which messages of a datagram can be decoded.
@@ -64,6 +66,7 @@ pub fn decodable(asked: Asked, datagram: &[u8]) -> Vec<bool> {
         Asked::Route => of::<RouteNetlinkMessage>(datagram),
         Asked::Conntrack => of::<conntrack::Answer>(datagram),
         Asked::Tc => of::<Described>(datagram),
+        Asked::Ipsec => of::<Raw>(datagram),
     }
 }
 
@@ -83,6 +86,10 @@ pub fn exchange(asked: Asked, datagram: &[u8]) -> Result<(usize, bool), i32> {
         Asked::Conntrack => take(datagram, |conntrack::Answer(connection)| connection),
         Asked::Tc => take(datagram, |described: Described| {
             described.filter().map(|filter| drop(filter.to_string()))
+        }),
+        Asked::Ipsec => take(datagram, |answer: Raw| {
+            let _ = (ipsec::spd_info(&answer), ipsec::drops_unmatched(&answer));
+            ipsec::Policy::read(&answer).map(|policy| drop(policy.to_string()))
         }),
     }
 }
@@ -124,15 +131,6 @@ pub fn nf_tables(datagram: &[u8]) -> (std::io::Result<bool>, Option<u16>, Option
         kernel::kind_of(&datagram),
         kernel::first_u32(datagram, 1),
     )
-}
-
-/// What a datagram says of a filter on clsact: there is one, or none, or the errno.
-pub fn filter_on_clsact(datagram: &[u8]) -> Result<bool, i32> {
-    match clsact::Answer::read(datagram) {
-        clsact::Answer::Filter => Ok(true),
-        clsact::Answer::End | clsact::Answer::Error(0) => Ok(false),
-        clsact::Answer::Error(code) => Err(code),
-    }
 }
 
 /// What a file in the form of `resolv.conf` says.

@@ -6,8 +6,8 @@
 use std::{io, iter};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 use nix::{errno::Errno, libc};
@@ -66,6 +66,32 @@ fn attempt<A: NetlinkDeserializable, T>(
         if answers.take(&datagram, read)? {
             return Ok((!answers.torn).then_some(answers.read));
         }
+    }
+}
+
+/// A message as it is: its type and payload.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) u16, pub(crate) Vec<u8>);
+
+impl NetlinkSerializable for Raw {
+    fn message_type(&self) -> u16 {
+        self.0
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.1.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.1);
+    }
+}
+
+impl NetlinkDeserializable for Raw {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self(header.message_type, payload.to_vec()))
     }
 }
 

@@ -4,23 +4,22 @@ use std::{fmt, net::IpAddr, os::raw::c_int};
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{
-    DecodeError, NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable,
-    NlasIterator,
-};
+use netlink_packet_core::{NLM_F_DUMP, NlasIterator};
 use nix::{errno::Errno, libc};
 
-use super::exchange::exchange;
+use super::exchange::{Raw, exchange};
 
 // linux/netlink.h, linux/xfrm.h.
 const NETLINK_XFRM: isize = 6;
 const XFRM_MSG_GETPOLICY: u16 = 0x15;
 const XFRM_MSG_GETSPDINFO: u16 = 0x25;
+const XFRM_MSG_GETDEFAULT: u16 = 0x28;
 const XFRMA_SPD_INFO: u16 = 1;
 const XFRMA_TMPL: u16 = 5;
 const XFRM_POLICY_OUT: u8 = 1;
 const XFRM_POLICY_FWD: u8 = 2;
 const XFRM_POLICY_ALLOW: u8 = 0;
+const XFRM_USERPOLICY_BLOCK: u8 = 1;
 /// The size of `struct xfrm_userpolicy_info`, attributes follow.
 const POLICY: usize = 168;
 
@@ -38,17 +37,31 @@ pub struct Policy {
 /// Lists the policies that transform or refuse what the node forwards; none from a kernel without IPsec.
 pub fn policies() -> Result<Vec<Policy>> {
     // Both structs of a request, which the kernel takes for a dump and ignores: the policy's id, 64 bytes.
-    let request = Message(XFRM_MSG_GETPOLICY, vec![0; 64]);
-    ask(request, NLM_F_DUMP, |answer| Policy::read(&answer.1)).context("ipsec: list policies")
+    let request = Raw(XFRM_MSG_GETPOLICY, vec![0; 64]);
+    ask(request, NLM_F_DUMP, |answer| Policy::read(&answer)).context("ipsec: list policies")
 }
 
-/// How many policies there are of what the node forwards, to tell at little cost whether they have changed.
-pub fn count() -> Result<u32> {
+/// Whether what the node forwards is dropped if no policy is about it (`ip xfrm policy setdefault`, Linux 5.15).
+pub fn blocks_by_default() -> Result<bool> {
+    let request = Raw(XFRM_MSG_GETDEFAULT, vec![0; 3]);
+    match ask(request, 0, |answer| Some(drops_unmatched(&answer))) {
+        // A kernel without defaults.
+        Err(Errno::EINVAL) => Ok(false),
+        drops => Ok(drops
+            .context("ipsec: ask for the default policy")?
+            .contains(&true)),
+    }
+}
+
+/// What changes with the policies of what the node forwards, and costs little to ask for: how many they are, and whether
+/// all else is dropped.
+pub fn generation() -> Result<(u32, bool)> {
     let flags = vec![0; size_of::<u32>()];
-    let counts = ask(Message(XFRM_MSG_GETSPDINFO, flags), 0, |answer| {
-        spd_info(&answer.1)
+    let counts = ask(Raw(XFRM_MSG_GETSPDINFO, flags), 0, |answer| {
+        spd_info(&answer)
     });
-    Ok(counts.context("ipsec: count policies")?.iter().sum())
+    let count = counts.context("ipsec: count policies")?.iter().sum();
+    Ok((count, blocks_by_default()?))
 }
 
 impl fmt::Display for Policy {
@@ -62,11 +75,7 @@ impl fmt::Display for Policy {
     }
 }
 
-fn ask<T>(
-    request: Message,
-    flags: u16,
-    read: impl FnMut(Message) -> Option<T>,
-) -> Result<Vec<T>, Errno> {
+fn ask<T>(request: Raw, flags: u16, read: impl FnMut(Raw) -> Option<T>) -> Result<Vec<T>, Errno> {
     match exchange(NETLINK_XFRM, request, flags, read) {
         Err(Errno::EPROTONOSUPPORT) => Ok(Vec::new()),
         done => done,
@@ -75,7 +84,7 @@ fn ask<T>(
 
 impl Policy {
     /// Reads `struct xfrm_userpolicy_info` and its attributes; none if it lets packets pass as they are.
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(Raw(_, bytes): &Raw) -> Option<Self> {
         let (info, attributes) = bytes.split_at_checked(POLICY)?;
         let [direction, action] = [info[160], info[161]];
         let transforms = NlasIterator::new(attributes)
@@ -104,7 +113,7 @@ impl Policy {
 }
 
 /// The numbers of policies out and forward in an answer: after flags, the attribute `struct xfrmu_spdinfo`.
-fn spd_info(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn spd_info(Raw(_, bytes): &Raw) -> Option<u32> {
     let attributes = bytes.get(size_of::<u32>()..)?;
     let mut attributes = NlasIterator::new(attributes).flatten();
     let counts = attributes.find(|attribute| attribute.kind() == XFRMA_SPD_INFO)?;
@@ -114,29 +123,23 @@ fn spd_info(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*out).wrapping_add(u32::from_ne_bytes(*forward)))
 }
 
-/// A message's type and payload.
-#[derive(Debug)]
-struct Message(u16, Vec<u8>);
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        self.0
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.1.len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.1);
-    }
+/// Whether an answer, `struct xfrm_userpolicy_default`, has what is forwarded dropped: in, fwd, out.
+pub(crate) fn drops_unmatched(Raw(_, bytes): &Raw) -> bool {
+    let forwarded = bytes.get(1..3);
+    forwarded.is_some_and(|actions| actions.contains(&XFRM_USERPOLICY_BLOCK))
 }
 
-impl NetlinkDeserializable for Message {
-    type Error = DecodeError;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self(header.message_type, payload.to_vec()))
+    #[test]
+    fn only_a_default_about_what_is_forwarded_matters() {
+        let drops = |defaults: &[u8]| drops_unmatched(&Raw(XFRM_MSG_GETDEFAULT, defaults.to_vec()));
+        // As Linux 6.18 answers after `setdefault in block`, `fwd block` and `out block`.
+        let told = [[1, 2, 2, 0], [2, 1, 2, 0], [2, 2, 1, 0]].map(|defaults| drops(&defaults));
+        assert_eq!(told, [false, true, true]);
+        assert!(!drops(&[1, 1]));
     }
 }
 
@@ -154,7 +157,7 @@ mod netns_tests {
     #[test]
     fn policies_that_transform_or_refuse_what_is_forwarded_are_told() {
         let found = isolated(|| {
-            assert_eq!(count()?, 0);
+            assert_eq!(generation()?.0, 0);
             assert_eq!(policies()?, []);
             let esp = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel";
             ip(&format!(
@@ -171,7 +174,7 @@ mod netns_tests {
             ));
             let mut found = policies()?;
             found.sort_by_key(|policy| policy.source);
-            Ok((count()?, found))
+            Ok((generation()?.0, found))
         });
         let policy = |source: &str, destination: &str, is_out| Policy {
             source: source.parse().expect("CIDR"),

@@ -33,7 +33,11 @@ pub(super) fn defeated(plan: &Plan, neighbourhood: &Neighbourhood) -> Vec<String
             .filter(|policy| concerns_pods(policy, &scope));
         met.map(ToString::to_string).collect()
     });
-    [rules, policies].concat()
+    let default = ipsec::blocks_by_default().map_or_else(unknown, |blocks| {
+        let drops = "ipsec default policy block drops pods' packets".to_owned();
+        blocks.then_some(drops).into_iter().collect()
+    });
+    [rules, policies, default].concat()
 }
 
 /// Whether pods' packets may meet an IPsec policy. The fast path passes by the kernel's xfrm too.
@@ -44,9 +48,12 @@ fn concerns_pods(policy: &ipsec::Policy, scope: &Scope<'_>) -> bool {
     are_pods(&policy.source) && are_pods(&policy.destination)
 }
 
-/// Counts what tells that the firewalls may have changed: the generation of nf_tables' rules, and IPsec policies.
-pub(super) fn generation() -> Result<(u32, u32)> {
-    Ok((audit::generation()?, ipsec::count()?))
+/// What tells by a change that the firewalls may have changed: of nf_tables' rules, and of IPsec policies.
+pub(super) type Generation = (u32, (u32, bool));
+
+/// What it is now.
+pub(super) fn generation() -> Result<Generation> {
+    Ok((audit::generation()?, ipsec::generation()?))
 }
 
 /// Why pods take the slow path where these were found.

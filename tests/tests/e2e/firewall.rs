@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use beeline_tests::bench::kube_proxy;
 use beeline_tests::datapath::{TO_PEER, TO_POD, growth};
+use beeline_tests::kernel::is_since;
 use beeline_tests::node::Node;
 use beeline_tests::pod::Pod;
+use beeline_tests::skip::skip;
 use beeline_tests::wait;
 use beeline_tests::{cli, exec, slowpath};
 
@@ -115,6 +117,30 @@ fn ipsec_policies_about_pods_are_honoured_as_long_as_they_are_there() {
     let named = "ipsec policy src 10.244.1.0/24 dst 10.244.2.0/24 dir out";
     assert!(status(&a).contains(named), "{}", status(&a));
     policy("delete", pods);
+    wait_until("the fast path is back", || {
+        client.ping(far.ip(), 1).received() == 1 && is_fast(&a, &client, &far)
+    });
+}
+
+#[test]
+fn a_default_of_ipsec_that_drops_what_no_policy_is_about_is_honoured() {
+    if !is_since(5, 15) {
+        return skip("this kernel is older than 5.15, which brought defaults of IPsec");
+    }
+    let (_topology, [a, b]) = two_nodes();
+    let default = |action: &str| {
+        let mut ip = a.netns().command("ip");
+        exec::stdout(ip.args(["xfrm", "policy", "setdefault", "fwd", action])).expect("ip");
+    };
+    let (client, far) = (a.add_pod("client"), b.add_pod("far"));
+    assert!(is_fast(&a, &client, &far));
+    default("block");
+    wait_until("the default is honoured", || {
+        client.ping(far.ip(), 1).received() == 0
+    });
+    let named = "ipsec default policy block";
+    assert!(status(&a).contains(named), "{}", status(&a));
+    default("accept");
     wait_until("the fast path is back", || {
         client.ping(far.ip(), 1).received() == 1 && is_fast(&a, &client, &far)
     });

@@ -161,7 +161,7 @@ async fn inspect_all(netlink: &Netlink, store: &Store, pods: &Pods<'_>) {
 #[derive(Default)]
 struct Rules {
     /// Their generation at the last look.
-    seen: Option<(u32, u32)>,
+    seen: Option<firewall::Generation>,
     changing: bool,
 }
 
