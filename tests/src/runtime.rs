@@ -160,12 +160,20 @@ impl<'a> Runtime<'a> {
 
     /// Executes one plugin for one verb, with a configuration of the caller's.
     pub fn call(&self, verb: &str, attachment: &Attachment, stdin: &[u8]) -> Result<Outcome> {
+        let line = [self.node.plugin().path().as_os_str()];
+        self.call_line(&line, verb, attachment, stdin)
+    }
+
+    /// The same by a whole command line.
+    pub fn call_line(
+        &self,
+        line: &[&OsStr],
+        verb: &str,
+        attachment: &Attachment,
+        stdin: &[u8],
+    ) -> Result<Outcome> {
         let environment = environment(verb, Some(attachment), &self.search_path());
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
-        self.exec(self.node.plugin().path(), &environment, stdin)
+        self.exec_line(line, &borrowed(&environment), stdin)
     }
 
     /// Executes the node's own plugin for one verb, with a configuration of the caller's, and has something go wrong.
@@ -177,11 +185,11 @@ impl<'a> Runtime<'a> {
         injection: &Injection,
     ) -> Result<Injected<Outcome>> {
         let environment = environment(verb, attachment, &self.search_path());
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
-        self.exec_injected(&environment, stdin.to_string().as_bytes(), injection)
+        self.exec_injected(
+            &borrowed(&environment),
+            stdin.to_string().as_bytes(),
+            injection,
+        )
     }
 
     /// Executes the node's own plugin with exactly this environment, and PATH, and has something go wrong.
@@ -327,17 +335,13 @@ impl<'a> Runtime<'a> {
             &search,
         )?;
         let environment = environment(verb, who, &search);
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .collect();
         let mut stdin = stdin.clone();
         let config = who.map_or(Value::Null, |who| who.runtime_config(plugin));
         if !config.is_null() {
             stdin["runtimeConfig"] = config;
         }
         let line = [program.as_os_str()];
-        self.execute(&line, &environment, stdin.to_string().as_bytes())
+        self.execute(&line, &borrowed(&environment), stdin.to_string().as_bytes())
     }
 
     fn list(&self) -> Result<Value> {
@@ -380,6 +384,11 @@ fn environment(verb: &str, who: Option<&Attachment>, search: &str) -> Vec<(&'sta
         environment.push(("CNI_NETNS", who.netns.display().to_string()));
     }
     environment
+}
+
+fn borrowed<'e>(environment: &'e [(&'e str, String)]) -> Vec<(&'e str, &'e str)> {
+    let variables = environment.iter();
+    variables.map(|(name, value)| (*name, &**value)).collect()
 }
 
 fn find(kind: &str, search: &str) -> Result<PathBuf> {

@@ -6,6 +6,7 @@ use beeline_tests::runtime::Attachment;
 use serde_json::{Value, json};
 
 use super::{link, run_ip};
+use crate::call::Call;
 use crate::fixture::one_node;
 use crate::refusals::{refused, sandbox};
 
@@ -14,24 +15,10 @@ const USER: &str = "02:00:00:00:00:02";
 const ARGUMENTS: &str = "02:00:00:00:00:03";
 
 /// Executes the plugin with `CNI_ARGS`.
+#[track_caller]
 fn call(node: &Node, verb: &str, attachment: &Attachment, args: &str, stdin: &Value) -> Outcome {
-    let (netns, path) = (
-        attachment.netns.display().to_string(),
-        node.plugin().search_path(),
-    );
-    let environment = [
-        ("CNI_COMMAND", verb),
-        ("CNI_CONTAINERID", &*attachment.container_id),
-        ("CNI_NETNS", &*netns),
-        ("CNI_IFNAME", &*attachment.ifname),
-        ("CNI_PATH", &*path),
-        ("CNI_ARGS", args),
-    ];
-    let stdin = stdin.to_string();
-    let outcome = node
-        .runtime()
-        .exec(node.plugin().path(), &environment, stdin.as_bytes());
-    outcome.expect("executed")
+    let call = Call::new(node, attachment).with("CNI_ARGS", args);
+    call.run(verb, stdin)
 }
 
 #[test]

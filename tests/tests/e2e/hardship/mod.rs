@@ -52,17 +52,8 @@ impl<'a> Hardship<'a> {
     /// Calls the plugin.
     #[track_caller]
     pub(crate) fn call(&self, verb: &str, attachment: &Attachment, stdin: &Value) -> Outcome {
-        let netns = attachment.netns.display().to_string();
-        let path = self.node.plugin().search_path();
-        let environment = [
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", &*attachment.container_id),
-            ("CNI_NETNS", &*netns),
-            ("CNI_IFNAME", &*attachment.ifname),
-            ("CNI_PATH", &*path),
-        ];
-        let runtime = self.node.runtime();
-        let outcome = runtime.exec_line(&self.line(), &environment, stdin.to_string().as_bytes());
+        let (runtime, stdin) = (self.node.runtime(), stdin.to_string());
+        let outcome = runtime.call_line(&self.line(), verb, attachment, stdin.as_bytes());
         let outcome = outcome.expect("executed, with at most one JSON document");
         assert!(!outcome.stderr.contains("panicked"), "{outcome}");
         outcome
