@@ -82,18 +82,22 @@ impl Node {
             return Ok(node(bridge, record, lock, None));
         }
         let fresh = !store.is_set_up();
-        match setup::set_up(netlink, plan, &store).await {
-            Ok((bridge, record, changes)) => {
-                lock.share()?;
-                Ok(node(bridge, record, lock, Some(changes)))
-            }
+        let (bridge, record, changes) = match setup::set_up(netlink, plan, &store).await {
+            Ok(made) => made,
             Err(error) => {
                 if fresh {
                     store.remove(lock)?;
                 }
-                Err(error)
+                return Err(error);
             }
+        };
+        let mut node = node(bridge, record, lock, Some(changes));
+        if let Err(error) = node.lock.share() {
+            // What matters is the first error.
+            let _ = node.abandon(netlink).await;
+            return Err(error);
         }
+        Ok(node)
     }
 
     /// Makes an address the bridge's own, so that pods can use it as their gateway.

@@ -9,10 +9,16 @@ use super::walk::{Walk, is_answer};
 
 /// After an error the node knows nothing of the network.
 fn fails(kind: Kind, fault: Fault, stride: usize) {
+    let injections = (1..).step_by(stride).map(|at| Injection::at(fault, at));
+    let walked = format!("cold, {kind:?}, every {stride}. step");
+    fails_by(kind, fault, injections, &walked);
+}
+
+fn fails_by(kind: Kind, fault: Fault, injections: impl Iterator<Item = Injection>, walked: &str) {
     let lab = Lab::cold(kind);
     let mut walk = Walk::new(&lab, "ADD", fault);
-    for at in (1..).step_by(stride) {
-        let Some((step, outcome)) = walk.step(&Injection::at(fault, at)) else {
+    for injection in injections {
+        let Some((step, outcome)) = walk.step(&injection) else {
             break;
         };
         if outcome.is_success() || is_answer(&step) {
@@ -26,7 +32,7 @@ fn fails(kind: Kind, fault: Fault, stride: usize) {
         }
         walk.expect_unchanged(&step, "the node changed");
     }
-    walk.finish(&format!("cold, {kind:?}, every {stride}. step"));
+    walk.finish(walked);
 }
 
 /// After a kill a DEL succeeds, and the next ADD sets the node up as the first one would have.
@@ -81,6 +87,19 @@ fn soak_a_first_add_that_fails_leaves_a_node_that_knows_nothing_of_it() {
     fails(Kind::Overlay, Fault::Refuse, soak::scale(5, 1));
     if soak::is_on() {
         fails(Kind::Bridge, Fault::Fail, 1);
+    }
+}
+
+#[test]
+fn a_first_add_that_cannot_lock_leaves_a_node_that_knows_nothing_of_it() {
+    for kind in [Kind::Bridge, Kind::Overlay] {
+        let injections = (1..).map(|at| Injection::at(Fault::Fail, at).only("flock"));
+        fails_by(
+            kind,
+            Fault::Fail,
+            injections,
+            &format!("cold, {kind:?}, locks"),
+        );
     }
 }
 
