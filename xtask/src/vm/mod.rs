@@ -27,6 +27,9 @@ mod qemu;
 mod report;
 mod selection;
 
+/// How often to boot a kernel that panics before the tests begin: emulated, a CPU may run what another one is patching.
+const BOOTS: usize = 3;
+
 /// Which kernels, and which tests.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -136,24 +139,26 @@ fn one(args: &Args, kernel: &Kernel, suites: &[Suite]) -> Result<Outcome> {
         share: &share,
         log: &folder.join("console.log"),
     };
-    say(&format!(
-        "{}: booting; its console is in {}",
-        kernel.version,
-        machine.log.display()
-    ));
-    let ended = machine.run(Duration::from_secs(args.limit * 60));
-    if let Err(error) = &ended {
-        say(&format!("{}: {error:#}", kernel.version));
-    }
     let read = |what: &str| fs::read_to_string(share.join(what)).unwrap_or_default();
-    let release = read("release").trim().to_owned();
-    ensure!(
-        !release.is_empty(),
-        "did not boot: see {}",
-        machine.log.display()
-    );
+    let booted = || !read("release").is_empty();
+    for _ in 0..BOOTS {
+        say(&format!(
+            "{}: booting; its console is in {}",
+            kernel.version,
+            machine.log.display()
+        ));
+        let ended = machine.run(Duration::from_secs(args.limit * 60));
+        if let Err(error) = &ended {
+            say(&format!("{}: {error:#}", kernel.version));
+        }
+        if booted() || ended.is_err() || interrupt::seen() {
+            break;
+        }
+        say(&format!("{}: did not boot", kernel.version));
+    }
+    ensure!(booted(), "did not boot: see {}", machine.log.display());
     Ok(Outcome {
-        release,
+        release: read("release").trim().to_owned(),
         suites: guest::results(&share, suites),
         facts: read("facts"),
     })
