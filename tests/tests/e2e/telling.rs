@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beeline::cni::tell::{SOCKET, Told};
@@ -84,48 +85,41 @@ fn each_call_tells_an_agent_what_it_took_and_whether_it_failed() {
     assert_eq!(more.kind(), ErrorKind::WouldBlock);
 }
 
-/// How long a DEL takes at best that finds nothing to do.
+/// Longer than any call takes that waits for nobody, on the slowest machine.
+const FOREVER: Duration = Duration::from_secs(5);
+
+/// Asserts that calls end, and soon: of some that find nothing to do the quickest, as the machine may be busy.
 #[track_caller]
-fn quickest(node: &Node) -> Duration {
+fn assert_nobody_is_waited_for(node: &Arc<Node>) {
     let never = Attachment::new("never", "/run/netns/bl-never-there");
-    let calls = (0..20).map(|_| {
+    let calls = (0..5).map(|_| {
         let outcome = node.runtime().del(&never, None).expect("executed");
         let elapsed = outcome.elapsed;
         outcome.expect_success();
         elapsed
     });
-    calls.min().expect("calls")
-}
-
-#[track_caller]
-fn works_as_quickly(node: &std::sync::Arc<Node>, without: Duration) {
-    let with = quickest(node);
-    assert!(
-        with < without + Duration::from_millis(5),
-        "{with:?}, without a socket {without:?}"
-    );
+    let quickest = calls.min().expect("calls");
+    assert!(quickest < FOREVER, "{quickest:?}");
     node.add_pod("pod").delete().expect("DEL");
 }
 
 #[test]
 fn without_a_socket_and_with_one_that_nobody_listens_on_calls_go_on() {
     let (_topology, node) = one_node();
-    let without = quickest(&node);
-    works_as_quickly(&node, without);
+    assert_nobody_is_waited_for(&node);
     drop(listen(&node));
     assert!(socket(&node).exists());
-    works_as_quickly(&node, without);
+    assert_nobody_is_waited_for(&node);
 }
 
 #[test]
 fn an_agent_that_does_not_read_any_more_is_not_waited_for() {
     let (_topology, node) = one_node();
-    let without = quickest(&node);
     let agent = listen(&node);
     let filler = UnixDatagram::unbound().expect("socket");
     filler.set_nonblocking(true).expect("set non-blocking");
     let full = (0..100_000).find_map(|_| filler.send_to(b"full", socket(&node)).err());
     assert_eq!(full.expect("full").kind(), ErrorKind::WouldBlock);
-    works_as_quickly(&node, without);
+    assert_nobody_is_waited_for(&node);
     drop(agent);
 }
