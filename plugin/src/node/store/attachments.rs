@@ -3,6 +3,7 @@
 use std::{fs, io::ErrorKind, path::PathBuf, time::SystemTime};
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use super::{
     super::{Attachment, directory},
@@ -11,22 +12,17 @@ use super::{
 };
 use crate::ipam::AttachmentId;
 
+const ATTACHMENTS: &str = "attachments";
+const SLOW: &str = "slow";
+const MACS: &str = "macs";
+
+/// The directories with a file an attachment.
+pub(super) const DIRECTORIES: [&str; 3] = [ATTACHMENTS, SLOW, MACS];
+
 impl Store {
     /// Writes down the MAC that a pod's interface was given.
     pub fn save_mac(&self, attachment: &Attachment) -> Result<()> {
-        let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
-        let path = self.mac_path(container_id, ifname);
-        directory::make(&self.root.join("macs"))?;
-        write(&path, &attachment.mac)?;
-        // A DEL may have come first.
-        if !self.attachment_path(container_id, ifname).exists() {
-            remove(&path)?;
-        }
-        Ok(())
-    }
-
-    fn mac_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        self.root.join("macs").join(file_name(container_id, ifname))
+        self.save_learnt(MACS, attachment, &attachment.mac)
     }
 
     /// The attachment, if there is one.
@@ -98,13 +94,23 @@ impl Store {
 
     /// Writes down why a pod takes the slow path, or that it does not any more.
     pub fn save_slow(&self, attachment: &Attachment) -> Result<()> {
+        match &attachment.slow {
+            Some(reason) => self.save_learnt(SLOW, attachment, reason),
+            None => remove(&self.path(SLOW, &attachment.container_id, &attachment.ifname)),
+        }
+    }
+
+    /// Writes down what has been learnt of a pod since its ADD.
+    fn save_learnt(
+        &self,
+        directory: &str,
+        attachment: &Attachment,
+        what: &impl Serialize,
+    ) -> Result<()> {
         let (container_id, ifname) = (&attachment.container_id, &attachment.ifname);
-        let path = self.slow_path(container_id, ifname);
-        let Some(reason) = &attachment.slow else {
-            return remove(&path);
-        };
-        directory::make(&self.root.join("slow"))?;
-        write(&path, reason)?;
+        let path = self.path(directory, container_id, ifname);
+        directory::make(&self.root.join(directory))?;
+        write(&path, what)?;
         // A DEL may have come first.
         if !self.attachment_path(container_id, ifname).exists() {
             remove(&path)?;
@@ -114,7 +120,7 @@ impl Store {
 
     /// The directory with a file an attachment, named `<container ID>:<ifname>`.
     pub(in crate::node) fn attachments_dir(&self) -> PathBuf {
-        self.root.join("attachments")
+        self.root.join(ATTACHMENTS)
     }
 
     /// When an attachment's record was last written: at its ADD, or when it changed its path. `None` if it is gone.
@@ -136,17 +142,17 @@ impl Store {
 
     /// Forgets an attachment; not there is success.
     pub fn remove_attachment(&self, container_id: &str, ifname: &str) -> Result<()> {
-        remove(&self.mac_path(container_id, ifname))?;
-        remove(&self.slow_path(container_id, ifname))?;
+        remove(&self.path(MACS, container_id, ifname))?;
+        remove(&self.path(SLOW, container_id, ifname))?;
         remove(&self.attachment_path(container_id, ifname))
     }
 
     fn with_slow(&self, attachment: Attachment) -> Result<Attachment> {
-        let path = self.slow_path(&attachment.container_id, &attachment.ifname);
-        let given = self.mac_path(&attachment.container_id, &attachment.ifname);
+        let path = |directory| self.path(directory, &attachment.container_id, &attachment.ifname);
+        let (given, slow) = (read(&path(MACS))?, read(&path(SLOW))?);
         Ok(Attachment {
-            mac: read(&given)?.unwrap_or(attachment.mac),
-            slow: read(&path)?,
+            mac: given.unwrap_or(attachment.mac),
+            slow,
             ..attachment
         })
     }
@@ -159,17 +165,12 @@ impl Store {
     }
 
     pub(super) fn attachment_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        let name = file_name(container_id, ifname);
-        self.attachments_dir().join(name)
+        self.path(ATTACHMENTS, container_id, ifname)
     }
 
-    fn slow_path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        let name = file_name(container_id, ifname);
-        self.root.join("slow").join(name)
+    fn path(&self, directory: &str, container_id: &str, ifname: &str) -> PathBuf {
+        // A colon can be in neither of them.
+        let name = format!("{container_id}:{ifname}");
+        self.root.join(directory).join(name)
     }
-}
-
-fn file_name(container_id: &str, ifname: &str) -> String {
-    // A colon can be in neither of them.
-    format!("{container_id}:{ifname}")
 }

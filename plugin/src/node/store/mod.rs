@@ -29,11 +29,12 @@ use std::{
 use anyhow::Result;
 use ipnetwork::IpNetwork;
 
-use self::files::{TEMPORARY, read, remove, write};
+use self::{
+    attachments::DIRECTORIES,
+    files::{TEMPORARY, read, remove, write},
+};
 pub use self::{locks::Lock, record::Record};
 use super::{Plan, cluster::Cluster};
-
-const CLUSTER: &str = "cluster.json";
 
 /// The files of one network.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Store {
     ///
     /// There is one, and it cannot be read, as when no more files can be opened.
     pub(super) fn try_record(&self) -> Result<Option<Record>> {
-        match read(&self.root.join("node.json")) {
+        match read(&self.record_file()) {
             // Another version's.
             Err(error) if !error.is::<std::io::Error>() => Ok(None),
             record => record,
@@ -79,17 +80,21 @@ impl Store {
 
     /// Whether the node was set up since boot, by whichever version.
     pub(super) fn is_set_up(&self) -> bool {
-        fs::exists(self.root.join("node.json")).unwrap_or(true)
+        fs::exists(self.record_file()).unwrap_or(true)
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.root.join("node.json")
     }
 
     /// Remembers how the node was set up.
     pub fn save_record(&self, record: &Record) -> Result<()> {
-        write(&self.root.join("node.json"), record)
+        write(&self.record_file(), record)
     }
 
     /// What an agent knows of the cluster; `None` without one, or if the file is not this version's.
     pub fn cluster(&self) -> Option<Cluster> {
-        read(&self.root.join(CLUSTER)).ok().flatten()
+        read(&self.cluster_file()).ok().flatten()
     }
 
     /// Whether an agent keeps the peers, unless the configuration names them.
@@ -99,17 +104,17 @@ impl Store {
 
     /// Where it is kept what an agent knows of the cluster.
     pub fn cluster_file(&self) -> PathBuf {
-        self.root.join(CLUSTER)
+        self.root.join("cluster.json")
     }
 
     /// Writes down what an agent knows of the cluster.
     pub(super) fn save_cluster(&self, cluster: &Cluster) -> Result<()> {
-        write(&self.root.join(CLUSTER), cluster)
+        write(&self.cluster_file(), cluster)
     }
 
     /// Has the configuration name the peers from now on, as before there was an agent.
     pub fn forget_cluster(&self) -> Result<()> {
-        remove(&self.root.join(CLUSTER))
+        remove(&self.cluster_file())
     }
 
     /// The peers' CIDRs of the node's other networks.
@@ -139,7 +144,8 @@ impl Store {
     /// Removes the whole store, which nobody else may be using: `lock` is the exclusive one. What is not of the store
     /// stays, and so does the directory then.
     pub fn remove(&self, lock: Lock) -> Result<()> {
-        for directory in ["attachments", "slow", "macs", "ipam"].map(|name| self.root.join(name)) {
+        for directory in DIRECTORIES.into_iter().chain(["ipam"]) {
+            let directory = self.root.join(directory);
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 remove(&entry.path())?;
             }
