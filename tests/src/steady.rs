@@ -93,7 +93,7 @@ pub fn during_at<T: Send>(
     let before = resets(pairs)?;
     let stop = AtomicBool::new(false);
     let done: Vec<AtomicUsize> = pairs.iter().map(|_| AtomicUsize::new(0)).collect();
-    let (changed, tallies) = thread::scope(|scope| {
+    let (changed, tallies) = thread::scope(|scope| -> Result<_> {
         let running: Vec<_> = pairs
             .iter()
             .zip(&done)
@@ -118,7 +118,9 @@ pub fn during_at<T: Send>(
                 Ok(tally)
             })
             .collect();
-        waited.and(tallies).map(|tallies| (changed, tallies))
+        let tallies = tallies?;
+        waited.with_context(|| format!("{tallies:?}"))?;
+        Ok((changed, tallies))
     })?;
     let after = resets(pairs)?;
     let resets = before
